@@ -1,0 +1,48 @@
+"""The port for diffusers' UNet (`UNet2DConditionModel`). It is told by its attributes: nothing is imported."""
+
+from __future__ import annotations
+
+from torch import Tensor, nn
+from torch.utils.hooks import RemovableHandle
+
+from .hooks import Current, HookPort, tapped
+from .port import DOWN, MID, Call, Tap
+
+
+class DiffusersPort(HookPort):
+    """Sites of a diffusers UNet of SD1.5's structure, of any width."""
+
+    argument_names = ("sample", "timestep", "encoder_hidden_states", "options")
+
+    def __init__(self, unet: nn.Module) -> None:
+        super().__init__(unet)
+        self.in_channels = unet.conv_in.in_channels
+
+    def _hook(self, tap: Tap, current: Current) -> RemovableHandle:
+        index = int(tap.site[-1]) if tap.site != MID else 0
+        if tap.site in DOWN:
+            return _tap_down_block(self.unet.down_blocks[index], tap, current)
+        if tap.site == MID:
+            return self.unet.mid_block.register_forward_hook(
+                lambda module, args, output: tapped(tap, output, current())
+            )
+        return _tap_up_block(self.unet.up_blocks[index], tap, current)
+
+    def _forward(self, call: Call) -> Tensor:
+        return type(self.unet).forward(self.unet, call.sample, call.timestep, call.context, return_dict=False)[0]
+
+
+def _tap_down_block(block: nn.Module, tap: Tap, current: Current) -> RemovableHandle:
+    def hook(module: nn.Module, args: tuple, output: tuple) -> tuple:
+        hidden, skips = output  # skips[-1] is hidden itself
+        changed = tapped(tap, hidden, current())
+        return changed, (*skips[:-1], changed) if tap.skip else skips
+
+    return block.register_forward_hook(hook)
+
+
+def _tap_up_block(block: nn.Module, tap: Tap, current: Current) -> RemovableHandle:
+    def hook(module: nn.Module, args: tuple, kwargs: dict) -> tuple[tuple, dict]:
+        return args, kwargs | {"hidden_states": tapped(tap, kwargs["hidden_states"], current())}
+
+    return block.register_forward_pre_hook(hook, with_kwargs=True)

@@ -1,0 +1,65 @@
+"""The port for LDM's UNet, which AUTOMATIC1111 runs (`ldm.modules.diffusionmodules.openaimodel.UNetModel`)."""
+
+from __future__ import annotations
+
+import torch
+from torch import Tensor, nn
+from torch.utils.hooks import RemovableHandle
+
+from .hooks import Current, HookPort, tapped
+from .port import DOWN, MID, UP, Call, Tap
+
+LEVEL_OUTPUTS: dict[str, int] = dict(
+    zip(DOWN, (3, 6, 9, 11), strict=True)
+)  # input_blocks whose output leaves an encoder level
+LEVEL_INPUTS: dict[str, int] = dict(zip(UP, (0, 3, 6, 9), strict=True))  # output_blocks at which a decoder level begins
+
+
+class LdmPort(HookPort):
+    """Sites of an LDM UNet of SD1.5's structure, of any width."""
+
+    argument_names = ("x", "timesteps", "context", "options")
+
+    def __init__(self, unet: nn.Module) -> None:
+        super().__init__(unet)
+        self.in_channels = unet.input_blocks[0][0].in_channels
+
+    def _hook(self, tap: Tap, current: Current) -> RemovableHandle:
+        unet = self.unet
+        if tap.site in DOWN and not tap.skip:
+            following = LEVEL_OUTPUTS[tap.site] + 1
+            block = unet.input_blocks[following] if following < len(unet.input_blocks) else unet.middle_block
+            return _tap_input(block, tap, current)
+        if tap.site in DOWN:
+            return _tap_output(unet.input_blocks[LEVEL_OUTPUTS[tap.site]], tap, current)
+        if tap.site == MID:
+            return _tap_output(unet.middle_block, tap, current)
+        index = LEVEL_INPUTS[tap.site]
+        previous = unet.output_blocks[index - 1] if index else unet.middle_block
+        return _tap_input(unet.output_blocks[index], tap, current, channels=previous[0].out_channels)
+
+    def _forward(self, call: Call) -> Tensor:
+        return type(self.unet).forward(self.unet, call.sample, call.timestep, context=call.context)
+
+
+def _tap_output(block: nn.Module, tap: Tap, current: Current) -> RemovableHandle:
+    def hook(module: nn.Module, args: tuple, output: Tensor) -> Tensor:
+        return tapped(tap, output, current())
+
+    return block.register_forward_hook(hook)
+
+
+def _tap_input(block: nn.Module, tap: Tap, current: Current, channels: int | None = None) -> RemovableHandle:
+    """Tap the first `channels` channels of what enters `block`; a skip connection is joined behind them."""
+
+    def hook(module: nn.Module, args: tuple) -> tuple | None:
+        entering, *rest = args
+        hidden = entering[:, :channels]
+        changed = tapped(tap, hidden, current())
+        if changed is hidden:
+            return None
+        if channels is not None:
+            changed = torch.cat([changed, entering[:, channels:]], dim=1)
+        return (changed, *rest)
+
+    return block.register_forward_pre_hook(hook)
