@@ -1,0 +1,80 @@
+"""Every network computes what the published one does, at the published widths."""
+
+from collections.abc import Callable
+
+import pytest
+import torch
+from torch import Tensor, nn
+
+from lib_hellomeme.networks.control import ControlBase, ControlProjection
+from lib_hellomeme.networks.expression import ArkitExpression, PdfgcExpression
+from lib_hellomeme.networks.reference import ReferenceAdapter
+from tests.goldens_format import Case, cases, expect, seed_weights
+
+NETWORKS: dict[str, Callable[[], nn.Module]] = {
+    "hm5b_reference": ReferenceAdapter,
+    "hm5_control_base": ControlBase,
+    "hm5_control_proj": ControlProjection,
+}
+
+
+def network(case: Case) -> nn.Module:
+    with torch.device("meta"):
+        module = NETWORKS[case.index["module"]]()
+    module.to_empty(device="cpu")
+    seed_weights(module)
+    return module
+
+
+def modules_of(case: Case, parent: nn.Module, prefix: str) -> dict[str, nn.Module]:
+    """The case's "up.0" is the adapter's `<prefix>_up.0`."""
+    return {name: parent.get_submodule(f"{prefix}_{name}") for name in case.inputs}
+
+
+@pytest.mark.parametrize("case", cases("reference"), ids=lambda case: case.name)
+def test_reference(case):
+    for name, layer in modules_of(case, network(case), "reference_modules").items():
+        hidden, reference = case.input(name, "hidden"), case.input(name, "ref")
+        expect(case, name, layer(hidden, reference, case.inputs[name]["num_frames"]))
+        expect(case, name, hidden + layer.read(hidden, layer.prepare(reference)))
+
+
+def flat(tensor: Tensor) -> Tensor:
+    """(1, f, ...) to (f, ...)."""
+    assert tensor.shape[0] == 1
+    return tensor[0]
+
+
+@pytest.mark.parametrize("case", cases("control"), ids=lambda case: case.name)
+def test_control(case):
+    control = network(case)
+    condition = flat(case.input("condition").clamp(-1, 1).transpose(1, 2))
+    expressions = {
+        "arkit": ArkitExpression(
+            flat((0.3 * case.input("drive_coeff").abs()).clamp(0, 1)), flat(case.input("face_parts"))
+        ),
+        "pdfgc": PdfgcExpression(flat(case.input("emo_embedding"))),
+    }
+    for kind, expression in expressions.items():
+        outputs = {name.split("/")[1]: name for name in case.outputs if name.startswith(kind)}
+        if not outputs:
+            with pytest.raises(ValueError, match="expression"):
+                control(condition, expression)
+            continue
+        features = control(condition, expression)
+        for key, name in outputs.items():
+            feature = features[int(key[-1])] if key.startswith("feat") else features[site_of(key)]
+            expect(case, name, feature.transpose(0, 1)[None])
+
+
+def site_of(key: str) -> str:
+    """up_v2_3, up2_v2_3, up3_3 are up.3; down_0, down2_0, down3_0 are down.0."""
+    return f"{'up' if key.startswith('up') else 'down'}.{key[-1]}"
+
+
+@pytest.mark.parametrize("case", cases("control_proj"), ids=lambda case: case.name)
+def test_control_projection(case):
+    features = [flat(case.input(f"feat_{i}").transpose(1, 2)) for i in range(4)]
+    residuals = network(case)(features)
+    for key in case.outputs:
+        expect(case, key, residuals[site_of(key)].transpose(0, 1)[None])
