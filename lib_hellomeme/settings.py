@@ -10,7 +10,7 @@ from collections.abc import Mapping
 from dataclasses import Field, dataclass, field, fields, replace
 from typing import Any
 
-from .errors import SettingsError
+from lib_hellomeme.errors import SettingsError
 
 
 @dataclass(frozen=True)

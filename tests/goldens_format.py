@@ -1,4 +1,4 @@
-"""Reads the golden cases (tests/goldens/README.md) of the folder HELLOMEME_GOLDENS, default: the one beside this file."""
+"""Reads the golden cases (tests/goldens/README.md) of the folder HELLOMEME_GOLDENS, or of the copy beside this file."""
 
 from __future__ import annotations
 
@@ -19,17 +19,8 @@ from torch import Tensor, nn
 FOLDER = Path(os.environ.get("HELLOMEME_GOLDENS") or Path(__file__).parent / "goldens")
 
 KINDS = frozenset(
-    [
-        "reference",
-        "control",
-        "control_proj",
-        "motion",
-        "pd_fgc",
-        "unet",
-        "unet_motion",
-        "reference_only",
-        "controlnet_reference",
-    ]
+    ["reference", "control", "control_proj", "motion", "pd_fgc"]  # networks alone
+    + ["unet", "unet_motion", "reference_only", "controlnet_reference"]  # in a UNet
 )
 
 NOT_COVERED = (
@@ -47,7 +38,10 @@ NOT_COVERED = (
     "module.hm3_motion",
     "module.hm5_motion",
     "module.pd_fgc_motion",
-    "unet.*",
+    "unet.v1.*",
+    "unet.v2.*",
+    "unet.v3.*",
+    "unet.v5.*",
     "unet_motion.*",
     "reference_only.*",
     "controlnet_reference.*",

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from torch import Tensor
 
-from ..unet.port import DOWN, Call, Tap
+from lib_hellomeme.unet.port import DOWN, Call, Tap
 
 Bank = dict[str, Tensor]  # site -> features (rows, C, h, w)
 

@@ -7,7 +7,7 @@ from collections.abc import Callable
 import torch.nn.functional as F
 from torch import Tensor
 
-from ..unet.port import DOWN, Call, Tap
+from lib_hellomeme.unet.port import DOWN, Call, Tap
 
 
 def add_residual(site: str, residual: Callable[[Call], Tensor | None]) -> Tap:

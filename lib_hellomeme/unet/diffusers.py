@@ -5,8 +5,8 @@ from __future__ import annotations
 from torch import Tensor, nn
 from torch.utils.hooks import RemovableHandle
 
-from .hooks import Current, HookPort, tapped
-from .port import DOWN, MID, Call, Tap
+from lib_hellomeme.unet.hooks import Current, HookPort, tapped
+from lib_hellomeme.unet.port import DOWN, MID, Call, Tap
 
 
 class DiffusersPort(HookPort):

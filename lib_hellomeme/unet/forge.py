@@ -15,9 +15,9 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from .hooks import Current, tapped, watch
-from .ldm import LEVEL_INPUTS, LEVEL_OUTPUTS
-from .port import MID, UP, Begin, Call, Describe, Port, Tap
+from lib_hellomeme.unet.hooks import Current, tapped, watch
+from lib_hellomeme.unet.ldm import LEVEL_INPUTS, LEVEL_OUTPUTS
+from lib_hellomeme.unet.port import MID, UP, Begin, Call, Describe, Port, Tap
 
 PLACES = {site: ("input", index) for site, index in LEVEL_OUTPUTS.items()} | {
     site: ("output", index) for site, index in LEVEL_INPUTS.items()

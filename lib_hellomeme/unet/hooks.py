@@ -14,7 +14,7 @@ import torch
 from torch import Tensor, nn
 from torch.utils.hooks import RemovableHandle
 
-from .port import Begin, Call, Describe, Port, Tap
+from lib_hellomeme.unet.port import Begin, Call, Describe, Port, Tap
 
 Current = Callable[[], Call | None]
 

@@ -6,8 +6,8 @@ import torch
 from torch import Tensor, nn
 from torch.utils.hooks import RemovableHandle
 
-from .hooks import Current, HookPort, tapped
-from .port import DOWN, MID, UP, Call, Tap
+from lib_hellomeme.unet.hooks import Current, HookPort, tapped
+from lib_hellomeme.unet.port import DOWN, MID, UP, Call, Tap
 
 LEVEL_OUTPUTS: dict[str, int] = dict(
     zip(DOWN, (3, 6, 9, 11), strict=True)

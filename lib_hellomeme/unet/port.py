@@ -22,9 +22,14 @@ SITES = (*DOWN, MID, *UP)
 
 @dataclass(frozen=True)
 class Rows:
-    """What each row of a running batch is. `uncond` (n,): True where the row carries the negative prompt."""
+    """What each row of a running batch is: whether it carries the negative prompt, and which frame of a video it is."""
 
     uncond: tuple[bool, ...]
+    frame: tuple[int, ...] = ()
+
+    def __post_init__(self) -> None:
+        if not self.frame:
+            object.__setattr__(self, "frame", (0,) * len(self.uncond))
 
     def __len__(self) -> int:
         return len(self.uncond)

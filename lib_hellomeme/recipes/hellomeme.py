@@ -1,0 +1,180 @@
+"""HelloMeme: knitted attention over a reference portrait, control from a driving face.
+
+Zhang et al., "HelloMeme: Integrating Spatial Knitting Attentions to Embed High-Level and Fidelity-Rich Conditions in
+Diffusion Models", arXiv 2410.22901, and the published code, github.com/HelloVision/HelloMeme.
+
+1. One write pass over the reference at timestep 0: uncond rows see zero latents, cond rows the reference's.
+2. At each step control is added to the features, then the reference layers read what the write pass left.
+
+In both passes uncond rows take the control of nobody: a condition image of -1, no expression.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from lib_hellomeme.errors import HostError
+from lib_hellomeme.face.condition import condition_image, condition_tensor
+from lib_hellomeme.face.track import FaceFrame
+from lib_hellomeme.networks.expression import ArkitExpression
+from lib_hellomeme.taps.bank import Bank, record
+from lib_hellomeme.taps.residual import add_residual
+from lib_hellomeme.unet.port import Call, Port, Rows, Tap
+
+Control = Mapping[str, Tensor]  # site -> features (1 + frames, C, h, w): of nobody, then of the face in each frame
+ControlNetwork = Callable[[Tensor, ArkitExpression], dict[str, Tensor]]
+
+KEPT_PASSES = 4  # write passes remembered within a sampling: split batches, alternating prompts
+
+
+@torch.inference_mode()
+def control_features(
+    network: ControlNetwork, faces: Sequence[FaceFrame], device: torch.device, dtype: torch.dtype
+) -> Control:
+    """What a control network makes of nobody and of each of these faces, at the size of the faces' pictures."""
+    drawn = [
+        condition_tensor(condition_image(face.rotation, face.translation, face.width, face.height)) for face in faces
+    ]
+    condition = torch.stack([torch.full_like(drawn[0], -1.0), *drawn])  # (1 + frames, 3, H, W)
+    coefficients = np.stack([np.zeros(51), *(face.coefficients for face in faces)])  # (1 + frames, 51)
+    nothing = np.zeros((3, 1024))
+    parts = np.stack([nothing, *(nothing if face.face_parts is None else face.face_parts for face in faces)])
+    expression = ArkitExpression(
+        *(torch.as_tensor(values, dtype=torch.float32, device=device) for values in (coefficients, parts))
+    )
+    return network(condition.to(device, dtype), expression)
+
+
+@dataclass(frozen=True)
+class Written:
+    """What one write pass left: for each of its rows the layers' share of the reference, by site."""
+
+    rows: Rows
+    context: Tensor  # (rows, tokens, width)
+    prepared: dict[str, Any]
+
+
+class Reenactment:
+    """The taps of one sampling. Attach them with `port.attach(r.taps(), describe, r.begin)`.
+
+    layers: the reference layers by site. reference (1, 4, h, w): the portrait's latents (the posterior's mean, scaled).
+    control: of the driving face. write_control: of the reference's own face, where the generation wants it in the write
+    pass (v5c). The networks act while start <= progress < end, or to the last step where end is 1.
+
+    Raises HostError for a UNet that takes more than latents, and in a call of another size than the reference's.
+    """
+
+    def __init__(
+        self,
+        port: Port,
+        layers: Mapping[str, Any],
+        reference: Tensor,
+        control: Control,
+        write_control: Control | None,
+        weight: float = 1.0,
+        start: float = 0.0,
+        end: float = 1.0,
+    ) -> None:
+        if port.in_channels != reference.shape[1]:
+            raise HostError("Inpainting checkpoints are not supported yet: choose a plain SD1.5 checkpoint.")
+        self.port = port
+        self.layers = layers
+        self.reference = reference
+        self.control = control
+        self.write_control = write_control
+        self.weight = weight
+        self.start = start
+        self.end = end
+        self._written: list[Written] = []
+        self._prepared: dict[str, Any] = {}
+
+    def taps(self) -> list[Tap]:
+        """Control first, then the reference layers, as published."""
+        control = [add_residual(site, self._control_at(site)) for site in self.control]
+        return control + [self._read_at(site) for site in (self.layers if self.weight else ())]
+
+    def begin(self, call: Call) -> None:
+        """Make ready what the rows of this call read, by a write pass where there has been none for them."""
+        if not (self._acts(call) and self.weight):
+            return
+        if call.sample.shape[-2:] != self.reference.shape[-2:]:
+            raise HostError(
+                f"The picture is drawn in pieces or resized while sampling ({_size(call.sample)}, the reference is "
+                f"{_size(self.reference)}): switch off tiled diffusion and similar extensions."
+            )
+        self._prepared = self._prepared_for(call)
+
+    def _acts(self, call: Call) -> bool:
+        return self.start <= call.progress and (call.progress < self.end or self.end == 1)
+
+    def _control_at(self, site: str) -> Callable[[Call], Tensor | None]:
+        return lambda call: of_rows(self.control[site], call.rows) if self._acts(call) else None
+
+    def _read_at(self, site: str) -> Tap:
+        layer = self.layers[site]
+
+        def read(hidden: Tensor, call: Call) -> Tensor:
+            if not self._acts(call):
+                return hidden
+            return torch.add(hidden, layer.read(hidden, self._prepared[site]), alpha=self.weight)
+
+        return Tap(site, read)
+
+    def _prepared_for(self, call: Call) -> dict[str, Any]:
+        for written in self._written:
+            index = _equal_rows(call.rows, call.context, written.rows, written.context)
+            if None not in index:
+                break
+        else:
+            written = self._write(call)
+            self._written = [written, *self._written[: KEPT_PASSES - 1]]
+            index = _equal_rows(call.rows, call.context, written.rows, written.context)
+        shared = len(index) // len(written.rows)
+        if index == [row for row in range(len(written.rows)) for _ in range(shared)]:
+            return written.prepared  # the layers share each row by themselves
+        chosen = torch.tensor(index, device=call.sample.device)
+        return {site: prepared.rows(chosen) for site, prepared in written.prepared.items()}
+
+    def _write(self, call: Call) -> Written:
+        """The write pass, over the distinct rows of a call."""
+        first = sorted(set(_equal_rows(call.rows, call.context, call.rows, call.context)))
+        rows = Rows(tuple(call.rows.uncond[row] for row in first))
+        context = call.context[first]
+        reference = self.reference.to(call.sample)
+        latents = torch.cat([torch.zeros_like(reference) if uncond else reference for uncond in rows.uncond])
+        bank: Bank = {}
+        taps = [record(site, bank) for site in self.layers]
+        if self.write_control is not None:
+            write_control = self.write_control
+            taps += [
+                add_residual(site, lambda call, site=site: of_rows(write_control[site], call.rows))
+                for site in write_control
+            ]
+        timestep = torch.zeros_like(call.timestep[: len(rows)])
+        self.port.run(Call(latents, timestep, context, rows), taps)
+        return Written(rows, context, {site: layer.prepare(bank.pop(site)) for site, layer in self.layers.items()})
+
+
+def of_rows(control: Tensor, rows: Rows) -> Tensor:
+    """control (1 + frames, C, h, w) for each row of a batch (n, C, h, w): nobody's where uncond, else the frame's."""
+    index = [0 if uncond else 1 + frame for uncond, frame in zip(rows.uncond, rows.frame, strict=True)]
+    return control if index == list(range(len(control))) else control[index]
+
+
+def _equal_rows(rows: Rows, context: Tensor, other: Rows, other_context: Tensor) -> list[int | None]:
+    """For each row the first among the others of the same kind and with the same prompt, None where there is none."""
+    if context.shape[1:] != other_context.shape[1:]:
+        return [None] * len(rows)
+    kind, other_kind = (torch.tensor(one.uncond, device=context.device) for one in (rows, other))
+    equal = (context[:, None] == other_context[None]).flatten(2).all(-1) & (kind[:, None] == other_kind[None])  # (n, k)
+    return [row.index(True) if True in row else None for row in equal.tolist()]
+
+
+def _size(latents: Tensor) -> str:
+    return f"{latents.shape[-1] * 8} x {latents.shape[-2] * 8}"

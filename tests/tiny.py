@@ -1,0 +1,75 @@
+"""The small SD1.5-shaped UNet of the goldens, as diffusers and as LDM build it, with the same seeded weights."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from functools import cache
+
+import torch
+from torch import nn
+
+from lib_hellomeme.unet.diffusers import DiffusersPort
+from lib_hellomeme.unet.ldm import LdmPort
+from lib_hellomeme.unet.port import Call, Port, Rows
+from tests.goldens_format import seed_weights
+
+WIDTHS = (32, 64, 128, 128)
+CONTEXT_WIDTH = 64
+
+
+def diffusers_unet() -> nn.Module:
+    from diffusers import UNet2DConditionModel
+
+    unet = UNet2DConditionModel(block_out_channels=WIDTHS, cross_attention_dim=CONTEXT_WIDTH, attention_head_dim=8)
+    seed_weights(unet)
+    return unet
+
+
+def ldm_unet() -> nn.Module:
+    from ldm.modules.diffusionmodules.openaimodel import UNetModel
+
+    unet = UNetModel(
+        image_size=32,
+        in_channels=4,
+        out_channels=4,
+        model_channels=WIDTHS[0],
+        channel_mult=[width // WIDTHS[0] for width in WIDTHS],
+        attention_resolutions=[4, 2, 1],
+        num_res_blocks=2,
+        num_heads=8,
+        use_spatial_transformer=True,
+        transformer_depth=1,
+        context_dim=CONTEXT_WIDTH,
+        legacy=False,
+    )
+    weights = diffusers_unet().state_dict()
+    unet.load_state_dict({name: weights[other] for other, name in ldm_names(tuple(unet.state_dict())).items()})
+    return unet.eval().requires_grad_(False)
+
+
+@cache
+def ldm_names(names: tuple[str, ...]) -> dict[str, str]:
+    """diffusers' name of each tensor of an LDM UNet: diffusers' own converter tells, fed with numbered tensors."""
+    from diffusers.loaders.single_file_utils import convert_ldm_unet_checkpoint
+
+    numbered = {f"model.diffusion_model.{name}": torch.tensor(index) for index, name in enumerate(names)}
+    config = {"layers_per_block": 2, "class_embed_type": None, "addition_embed_type": None, "num_class_embeds": None}
+    return {other: names[int(index)] for other, index in convert_ldm_unet_checkpoint(numbered, config).items()}
+
+
+PORTS: dict[str, Callable[[], Port]] = {
+    "diffusers": lambda: DiffusersPort(diffusers_unet()),
+    "ldm": lambda: LdmPort(ldm_unet()),
+}
+
+
+def uncond_cond(frames: int = 1) -> Rows:
+    """Rows [uncond, cond], each for so many frames."""
+    return Rows((True,) * frames + (False,) * frames, tuple(range(frames)) * 2)
+
+
+def run_unet(port: Port, call: Call) -> torch.Tensor:
+    """Call the port's UNet as a sampler would, so that whatever is attached acts."""
+    if isinstance(port, DiffusersPort):
+        return port.unet(call.sample, call.timestep, call.context, return_dict=False)[0]
+    return port.unet(call.sample, call.timestep, context=call.context)
