@@ -19,15 +19,13 @@ from torch import Tensor, nn
 FOLDER = Path(os.environ.get("HELLOMEME_GOLDENS") or Path(__file__).parent / "goldens")
 
 KINDS = frozenset(
-    ["reference", "control", "control_proj", "motion", "pd_fgc"]  # networks alone
-    + ["unet", "unet_motion", "reference_only", "controlnet_reference"]  # in a UNet
+    (
+        *("reference", "control", "control_proj", "motion", "pd_fgc"),  # networks alone
+        *("unet", "unet_motion", "reference_only", "controlnet_reference"),  # in a UNet
+    )
 )
 
 NOT_COVERED = (
-    "module.hm_reference",
-    "module.hm2_reference",
-    "module.hm3_reference",
-    "module.hm5_reference",
     "module.hm_control",
     "module.hm_control2",
     "module.hm2_control",

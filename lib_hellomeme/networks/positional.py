@@ -28,8 +28,8 @@ def stacked_positions(length: int, width: int, dtype: torch.dtype, device: torch
     """The positional table (length, width) of v5 and later: all sines, then all cosines."""
     # A table made in inference mode could not be used in training afterwards.
     with torch.inference_mode(False):
-        frequencies = 1.0 / 10000 ** (torch.arange(width // 2, dtype=torch.float32) / (width / 2))
-        angles = torch.outer(torch.arange(length, dtype=torch.float32), frequencies)
+        frequencies = 1.0 / 10000 ** (torch.arange(width // 2, dtype=torch.float32, device="cpu") / (width / 2))
+        angles = torch.outer(torch.arange(length, dtype=torch.float32, device="cpu"), frequencies)
         return torch.cat([angles.sin(), angles.cos()], dim=1).to(device=device, dtype=dtype)
 
 
@@ -37,8 +37,8 @@ def stacked_positions(length: int, width: int, dtype: torch.dtype, device: torch
 def interleaved_positions(length: int, width: int, dtype: torch.dtype, device: torch.device) -> Tensor:
     """The positional table (length, width) of "Attention Is All You Need": sine and cosine in turn."""
     with torch.inference_mode(False):
-        frequencies = torch.exp(torch.arange(0, width, 2) * (-math.log(10000.0) / width))
-        angles = torch.arange(length)[:, None] * frequencies
+        frequencies = torch.exp(torch.arange(0, width, 2, device="cpu") * (-math.log(10000.0) / width))
+        angles = torch.arange(length, device="cpu")[:, None] * frequencies
         return torch.stack([angles.sin(), angles.cos()], dim=-1).flatten(1).to(device=device, dtype=dtype)
 
 
@@ -49,9 +49,8 @@ class SinusoidalPositionalEmbedding(nn.Module):
 
     def __init__(self, width: int, length: int) -> None:
         super().__init__()
-        self.register_buffer(
-            "pe", interleaved_positions(length, width, torch.float32, torch.device("cpu"))[None].clone()
-        )
+        table = interleaved_positions(length, width, torch.float32, torch.device("cpu"))
+        self.register_buffer("pe", table[None].clone())
 
     def table(self, length: int) -> Tensor:
         """The first `length` positions, (length, width)."""

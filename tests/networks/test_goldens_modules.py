@@ -1,6 +1,7 @@
 """Every network computes what the published one does, at the published widths."""
 
 from collections.abc import Callable
+from functools import partial
 
 import pytest
 import torch
@@ -8,10 +9,14 @@ from torch import Tensor, nn
 
 from lib_hellomeme.networks.control import ControlBase, ControlProjection
 from lib_hellomeme.networks.expression import ArkitExpression, PdfgcExpression
-from lib_hellomeme.networks.reference import ReferenceAdapter
+from lib_hellomeme.networks.reference import KnittedReference, KnittedReferenceV5, ReferenceAdapter
 from tests.goldens_format import Case, cases, expect, seed_weights
 
 NETWORKS: dict[str, Callable[[], nn.Module]] = {
+    "hm_reference": partial(ReferenceAdapter, layer=KnittedReference, up_levels=(1, 2, 3), encoder=True),
+    "hm2_reference": partial(ReferenceAdapter, layer=KnittedReference, up_levels=(1, 2, 3)),
+    "hm3_reference": partial(ReferenceAdapter, layer=KnittedReference),
+    "hm5_reference": partial(ReferenceAdapter, layer=KnittedReferenceV5),
     "hm5b_reference": ReferenceAdapter,
     "hm5_control_base": ControlBase,
     "hm5_control_proj": ControlProjection,
@@ -21,7 +26,7 @@ NETWORKS: dict[str, Callable[[], nn.Module]] = {
 def network(case: Case) -> nn.Module:
     with torch.device("meta"):
         module = NETWORKS[case.index["module"]]()
-    module.to_empty(device="cpu")
+    module._apply(lambda tensor: torch.empty_like(tensor, device="cpu") if tensor.is_meta else tensor)
     seed_weights(module)
     return module
 
