@@ -1,14 +1,22 @@
-"""The small SD1.5-shaped UNet of the goldens, as diffusers and as LDM build it, with the same seeded weights."""
+"""The small SD1.5-shaped UNet of the goldens, as diffusers and LDM build it, with the same seeded weights.
+
+Forge's UNet joins in where the environment variable HELLOMEME_FORGE names the folder of a Forge checkout and the tests
+are run by an interpreter that has Forge's packages.
+"""
 
 from __future__ import annotations
 
+import os
+import sys
 from collections.abc import Callable
 from functools import cache
+from unittest import mock
 
 import torch
 from torch import nn
 
 from lib_hellomeme.unet.diffusers import DiffusersPort
+from lib_hellomeme.unet.forge import ForgePort
 from lib_hellomeme.unet.ldm import LdmPort
 from lib_hellomeme.unet.port import Call, Port, Rows
 from tests.goldens_format import seed_weights
@@ -42,9 +50,15 @@ def ldm_unet() -> nn.Module:
         context_dim=CONTEXT_WIDTH,
         legacy=False,
     )
+    load_from_diffusers(unet)
+    return unet
+
+
+def load_from_diffusers(unet: nn.Module) -> None:
+    """Give a UNet of LDM's layout the weights that the diffusers UNet has."""
     weights = diffusers_unet().state_dict()
     unet.load_state_dict({name: weights[other] for other, name in ldm_names(tuple(unet.state_dict())).items()})
-    return unet.eval().requires_grad_(False)
+    unet.eval().requires_grad_(False)
 
 
 @cache
@@ -57,10 +71,41 @@ def ldm_names(names: tuple[str, ...]) -> dict[str, str]:
     return {other: names[int(index)] for other, index in convert_ldm_unet_checkpoint(numbered, config).items()}
 
 
+def forge_port(checkout: str) -> ForgePort:
+    """Forge's own UNet and patcher, imported from a checkout by an interpreter that has Forge's packages."""
+    sys.path[:0] = [checkout, f"{checkout}/packages_3rdparty"]
+    with mock.patch.object(
+        sys, "argv", [sys.argv[0], "--always-cpu"]
+    ):  # Forge reads the command line when it is imported
+        from backend.nn.unet import IntegratedUNet2DConditionModel
+        from backend.patcher.unet import UnetPatcher
+
+    unet = IntegratedUNet2DConditionModel(
+        in_channels=4,
+        out_channels=4,
+        model_channels=WIDTHS[0],
+        channel_mult=[width // WIDTHS[0] for width in WIDTHS],
+        num_res_blocks=[2] * 4,
+        num_heads=8,
+        use_spatial_transformer=True,
+        transformer_depth=[1] * 6 + [0] * 2,
+        transformer_depth_middle=1,
+        transformer_depth_output=[1] * 9 + [0] * 3,
+        context_dim=CONTEXT_WIDTH,
+    )
+    load_from_diffusers(unet)
+    model = nn.Module()
+    model.diffusion_model = unet
+    model.computation_dtype = torch.float32
+    return ForgePort(UnetPatcher(model, torch.device("cpu"), torch.device("cpu")).clone())
+
+
 PORTS: dict[str, Callable[[], Port]] = {
     "diffusers": lambda: DiffusersPort(diffusers_unet()),
     "ldm": lambda: LdmPort(ldm_unet()),
 }
+if "HELLOMEME_FORGE" in os.environ:
+    PORTS["forge"] = lambda: forge_port(os.environ["HELLOMEME_FORGE"])
 
 
 def uncond_cond(frames: int = 1) -> Rows:
@@ -72,4 +117,8 @@ def run_unet(port: Port, call: Call) -> torch.Tensor:
     """Call the port's UNet as a sampler would, so that whatever is attached acts."""
     if isinstance(port, DiffusersPort):
         return port.unet(call.sample, call.timestep, call.context, return_dict=False)[0]
+    if isinstance(port, ForgePort):
+        options = dict(port.patcher.model_options["transformer_options"])  # as calc_cond_uncond_batch does
+        return port.unet(call.sample, call.timestep, context=call.context, transformer_options=options)
+    assert isinstance(port, LdmPort)
     return port.unet(call.sample, call.timestep, context=call.context)

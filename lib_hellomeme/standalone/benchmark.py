@@ -1,0 +1,96 @@
+"""What a sampling step costs with the networks attached, against the plain step: `python -m lib_hellomeme benchmark`.
+
+Both sides are timed in turn in one process, so that a machine that slows down slows down both. Weights are random: a
+step's time does not depend on their values.
+"""
+
+from __future__ import annotations
+
+import argparse
+import statistics
+import time
+from collections.abc import Callable
+
+import torch
+from torch import Tensor, nn
+
+from lib_hellomeme.networks.reference import PUBLISHED_WIDTHS, ReferenceAdapter, up_widths
+from lib_hellomeme.recipes.hellomeme import Reenactment
+from lib_hellomeme.unet.diffusers import DiffusersPort
+from lib_hellomeme.unet.port import Call, Rows
+
+CONTEXT_WIDTH = 768
+TOKENS = 77
+
+
+def add_arguments(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument("--size", type=int, default=256, help="side of the picture in px (default: %(default)s)")
+    parser.add_argument("--pairs", type=int, default=7, help="pairs of steps to time (default: %(default)s)")
+    parser.add_argument("--device", default="cpu", help="where to run (default: %(default)s)")
+    parser.add_argument("--half", action="store_true", help="float16 instead of float32")
+
+
+def run(arguments: argparse.Namespace) -> None:
+    device = torch.device(arguments.device)
+    dtype = torch.float16 if arguments.half else torch.float32
+    unet = full_unet().to(device, dtype)
+    latent = arguments.size // 8
+    call = Call(
+        torch.randn(2, 4, latent, latent, device=device, dtype=dtype),
+        torch.full((2,), 500, device=device),
+        torch.randn(2, TOKENS, CONTEXT_WIDTH, device=device, dtype=dtype),
+        Rows((True, False)),
+    )
+
+    def step() -> None:
+        unet(call.sample, call.timestep, call.context, return_dict=False)
+        if device.type == "cuda":
+            torch.cuda.synchronize()
+
+    port = DiffusersPort(unet)
+    control = random_control(latent, device, dtype)
+    layers = ReferenceAdapter().eval().requires_grad_(False).to(device, dtype).sites()
+    reenactment = Reenactment(port, layers, call.sample[1:], control, control)
+
+    def full_step() -> None:
+        with port.attach(reenactment.taps(), lambda *_: call, reenactment.begin):
+            step()
+
+    plain, full = time_in_turn(step, full_step, arguments.pairs)
+    ratios = [b / a for a, b in zip(plain, full, strict=True)]
+    print(
+        f"v5c, {arguments.size} px, two rows, {str(dtype)[6:]} on {device}, {torch.get_num_threads()} threads, "
+        f"{arguments.pairs} alternating pairs"
+    )
+    print(f"plain step {statistics.median(plain):.3f} s, with everything on {statistics.median(full):.3f} s (medians)")
+    print(f"ratio: median {statistics.median(ratios):.3f}, from {min(ratios):.3f} to {max(ratios):.3f}")
+
+
+def full_unet() -> nn.Module:
+    """SD1.5's UNet with random weights."""
+    from diffusers import UNet2DConditionModel
+
+    return UNet2DConditionModel(cross_attention_dim=CONTEXT_WIDTH, attention_head_dim=8).eval().requires_grad_(False)
+
+
+def random_control(latent: int, device: torch.device, dtype: torch.dtype) -> dict[str, Tensor]:
+    """Residuals of nobody and of a face at every site, as v3 and later add them."""
+    down = [(f"down.{level}", width, 2 ** min(level + 1, 3)) for level, width in enumerate(PUBLISHED_WIDTHS)]
+    up = [(f"up.{level}", width, 2 ** (3 - level)) for level, width in enumerate(up_widths(PUBLISHED_WIDTHS))]
+    return {
+        site: 0.1 * torch.randn(2, width, latent // factor, latent // factor, device=device, dtype=dtype)
+        for site, width, factor in down + up
+    }
+
+
+@torch.inference_mode()
+def time_in_turn(a: Callable[[], None], b: Callable[[], None], pairs: int) -> tuple[list[float], list[float]]:
+    """Seconds of each run of a and of b, alternating, after one run of each that is not counted."""
+    seconds: tuple[list[float], list[float]] = [], []
+    for turn in range(pairs + 1):
+        for function, kept in zip((a, b), seconds, strict=True):
+            start = time.perf_counter()
+            function()
+            if turn:
+                kept.append(time.perf_counter() - start)
+    return seconds
