@@ -26,16 +26,6 @@ KINDS = frozenset(
 )
 
 NOT_COVERED = (
-    "module.hm_control",
-    "module.hm_control2",
-    "module.hm2_control",
-    "module.hm2_control2",
-    "module.hm3_control_mix",
-    "module.hm_control_base",
-    "module.hm4_control_proj",
-    "module.hm3_motion",
-    "module.hm5_motion",
-    "module.pd_fgc_motion",
     "unet.v1.*",
     "unet.v2.*",
     "unet.v3.*",

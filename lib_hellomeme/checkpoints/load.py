@@ -18,6 +18,7 @@ from torch import Tensor, nn
 
 from lib_hellomeme.checkpoints.layouts import LAYOUTS, Layout, Shapes, build_on_meta
 from lib_hellomeme.errors import CheckpointError, MissingFileError
+from lib_hellomeme.networks.animatediff import with_diffusers_names
 
 WEIGHT_SUFFIXES = (".safetensors", ".bin", ".ckpt", ".pt", ".pth")
 
@@ -36,7 +37,7 @@ def load_network(
     CheckpointError: not a weight file, another network, a missing, extra, misshapen or damaged tensor.
     """
     path = Path(path)
-    tensors = read_state_dict(path)
+    tensors = _with_our_names(read_state_dict(path))
     layout = recognise(_shapes_of(tensors), path.name)
     if layouts is not None and layout.name not in layouts:
         wanted = " or ".join(LAYOUTS[name].title for name in layouts)
@@ -71,9 +72,9 @@ def identify(path: str | os.PathLike[str]) -> Layout:
     """`recognise` for a file, reading no more of it than that takes. Raises like load_network."""
     path = Path(path)
     _refuse_what_holds_no_weights(path)
-    if _is_safetensors(path):
-        return recognise(_read_safetensors(path, _header_shapes), path.name)
-    return recognise(_shapes_of(_read_torch(path)), path.name)
+    if not _is_safetensors(path):
+        return recognise(_shapes_of(_with_our_names(_read_torch(path))), path.name)
+    return recognise(_with_our_names(_read_safetensors(path, _header_shapes)), path.name)
 
 
 def read_state_dict(path: str | os.PathLike[str]) -> dict[str, Tensor]:
@@ -86,6 +87,15 @@ def read_state_dict(path: str | os.PathLike[str]) -> dict[str, Tensor]:
     if _is_safetensors(path):
         return _read_safetensors(path, lambda file: {name: file.get_tensor(name) for name in file.keys()})  # noqa: SIM118
     return _read_torch(path)
+
+
+def _with_our_names(tensors: Mapping[str, T]) -> dict[str, T]:
+    """AnimateDiff's two namings are one network, and old files of CLIP hold a constant that newer ones leave out."""
+    return {
+        name: tensor
+        for name, tensor in with_diffusers_names(tensors).items()
+        if name != "vision_model.embeddings.position_ids"
+    }
 
 
 def _shapes_of(tensors: Mapping[str, Tensor]) -> dict[str, Sequence[int]]:

@@ -17,7 +17,7 @@ from lib_hellomeme.networks.convolutions import DownBlock, UpBlock
 from lib_hellomeme.networks.expression import Expression, ExpressionTokens
 from lib_hellomeme.networks.feed_forward import FeedForward
 from lib_hellomeme.networks.knitting import STKAttention
-from lib_hellomeme.networks.positional import stacked_positions
+from lib_hellomeme.networks.positional import SinusoidalPositionalEmbedding, stacked_positions
 from lib_hellomeme.networks.reference import PUBLISHED_WIDTHS
 
 
@@ -54,16 +54,35 @@ class STKCrossAttention(nn.Module):
         return stacked_positions(*context.shape[-2:], context.dtype, context.device)
 
 
+class STKCrossAttentionV4(STKCrossAttention):
+    """v4: the same with stored positional tables."""
+
+    def __init__(self, channels: int, context_width: int, heads: int = 8) -> None:
+        super().__init__(channels, context_width, heads)
+        self.pos_embed = SinusoidalPositionalEmbedding(channels, length=512)
+        self.pos_embed_hidden = SinusoidalPositionalEmbedding(context_width, length=1024)
+
+    def positions(self, length: int, like: Tensor) -> Tensor:
+        return self.pos_embed.table(length)
+
+    def context_positions(self, context: Tensor) -> Tensor:
+        return self.pos_embed_hidden.table(context.shape[-2])
+
+
+CrossAttentionBlock = Callable[[int, int, int], nn.Module]
+"""(channels, context width, heads) to one of the two classes above."""
+
+
 class ControlUNet(nn.Module):
     """Three levels down, each asking the expression, and three up."""
 
-    def __init__(self, widths: Sequence[int], context_width: int, heads: int) -> None:
+    def __init__(self, widths: Sequence[int], context_width: int, heads: int, block: CrossAttentionBlock) -> None:
         super().__init__()
         down = [3, *widths]
         up = [*reversed(widths), widths[0]]
         self.down_blocks = nn.ModuleList(map(DownBlock, down[:-1], down[1:]))
         self.up_blocks = nn.ModuleList(map(UpBlock, up[:-1], up[1:]))
-        self.attn_blocks = nn.ModuleList(STKCrossAttention(width, context_width, heads) for width in widths)
+        self.attn_blocks = nn.ModuleList(block(width, context_width, heads) for width in widths)
 
     def forward(self, x: Tensor, context: Tensor) -> list[Tensor]:
         """x (n, 3, h, w) to four maps, at h/8, h/4, h/2 and h."""
@@ -80,11 +99,17 @@ class ControlUNet(nn.Module):
 
 
 class ControlBase(ExpressionTokens):
-    """v5's control network up to its four feature maps; v4's differs in its positional tables."""
+    """The control network up to its four feature maps; `block` is what distinguishes v4's from v5's."""
 
-    def __init__(self, widths: Sequence[int] = PUBLISHED_WIDTHS, context_width: int = 2048, heads: int = 8) -> None:
+    def __init__(
+        self,
+        widths: Sequence[int] = PUBLISHED_WIDTHS,
+        context_width: int = 2048,
+        heads: int = 8,
+        block: CrossAttentionBlock = STKCrossAttention,
+    ) -> None:
         super().__init__(context_width)
-        self.ctrl_attn = ControlUNet(widths[:3], context_width, heads)
+        self.ctrl_attn = ControlUNet(widths[:3], context_width, heads, block)
 
     def forward(self, condition: Tensor, expression: Expression) -> list[Tensor]:
         """condition (n, 3, H, W) in [-1, 1] to four maps, at H/64, H/32, H/16 and H/8."""

@@ -7,8 +7,11 @@ import pytest
 import torch
 from torch import Tensor, nn
 
-from lib_hellomeme.networks.control import ControlBase, ControlProjection
+from lib_hellomeme.networks.control import ControlBase, ControlProjection, ConvolutionProjector, STKCrossAttentionV4
+from lib_hellomeme.networks.control_v3 import ControlV3, control_v1, control_v2
 from lib_hellomeme.networks.expression import ArkitExpression, PdfgcExpression
+from lib_hellomeme.networks.motion import KnittedMotion, MotionAdapter
+from lib_hellomeme.networks.pd_fgc import PdfgcEncoder
 from lib_hellomeme.networks.reference import KnittedReference, KnittedReferenceV5, ReferenceAdapter
 from tests.goldens_format import Case, cases, expect, seed_weights
 
@@ -18,14 +21,25 @@ NETWORKS: dict[str, Callable[[], nn.Module]] = {
     "hm3_reference": partial(ReferenceAdapter, layer=KnittedReference),
     "hm5_reference": partial(ReferenceAdapter, layer=KnittedReferenceV5),
     "hm5b_reference": ReferenceAdapter,
+    "hm_control": partial(control_v1, "arkit"),
+    "hm_control2": partial(control_v1, "pdfgc"),
+    "hm2_control": partial(control_v2, "arkit"),
+    "hm2_control2": partial(control_v2, "pdfgc"),
+    "hm3_control_mix": ControlV3,
+    "hm_control_base": partial(ControlBase, block=STKCrossAttentionV4),
+    "hm4_control_proj": partial(ControlProjection, projector=ConvolutionProjector),
     "hm5_control_base": ControlBase,
     "hm5_control_proj": ControlProjection,
+    "hm3_motion": partial(MotionAdapter, layer=KnittedMotion),
+    "hm5_motion": MotionAdapter,
+    "pd_fgc_motion": PdfgcEncoder,
 }
 
 
 def network(case: Case) -> nn.Module:
     with torch.device("meta"):
         module = NETWORKS[case.index["module"]]()
+    # The meta device skips the costly random start; what is computed (positional tables) is real already.
     module._apply(lambda tensor: torch.empty_like(tensor, device="cpu") if tensor.is_meta else tensor)
     seed_weights(module)
     return module
@@ -83,3 +97,18 @@ def test_control_projection(case):
     residuals = network(case)(features)
     for key in case.outputs:
         expect(case, key, residuals[site_of(key)].transpose(0, 1)[None])
+
+
+@pytest.mark.parametrize("case", cases("motion"), ids=lambda case: case.name)
+def test_motion(case):
+    for name, layer in modules_of(case, network(case), "motion").items():
+        hidden, padding, time_embedding = (case.input(name, key) for key in ("hidden", "pad", "temb"))
+        frames = case.inputs[name]["num_frames"]
+        expect(case, name, layer(hidden, padding, time_embedding, frames))
+        if f"{name}.nopad" in case.outputs:
+            expect(case, f"{name}.nopad", layer(hidden, None, time_embedding, frames))
+
+
+@pytest.mark.parametrize("case", cases("pd_fgc"), ids=lambda case: case.name)
+def test_pd_fgc(case):
+    expect(case, "embedding", network(case)(case.input("image").clamp(-1, 1)))
