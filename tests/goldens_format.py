@@ -26,10 +26,6 @@ KINDS = frozenset(
 )
 
 NOT_COVERED = (
-    "unet.v1.*",
-    "unet.v2.*",
-    "unet.v3.*",
-    "unet.v5.*",
     "unet_motion.*",
     "reference_only.*",
     "controlnet_reference.*",

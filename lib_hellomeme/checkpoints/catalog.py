@@ -199,18 +199,18 @@ def need(found: dict[str, Found], files: tuple[WeightFile, ...]) -> dict[str, Pa
 def _keys_of(path: Path, folder: Path) -> tuple[list[str], bool]:
     """The published files that this one can be, and whether that is sure."""
     if path.suffix.lower() == ".onnx":
-        return [key for key, file in FILES.items() if file.layout is None and file.file == path.name], True
+        return [key for key, file in FILES.items() if file.file == path.name], True
     if path.suffix.lower() not in WEIGHT_SUFFIXES or not path.is_file():
         return [], False
     status = path.stat()
     layout = _layout_of(path, status.st_size, status.st_mtime_ns)
-    keys = [key for key, file in FILES.items() if file.layout == layout]
+    keys = [key for key, file in FILES.items() if layout is not None and file.layout == layout]
     # The name nearest to the file decides; the longest key in it, because hm_control is in hm_control_base too.
     for part in reversed(path.relative_to(folder).parts):
         named = [key for key in FILES if _plain(key) in _plain(part)]
         if named:
-            best = max(named, key=len)
-            return ([best], True) if best in keys else (keys, len(keys) == 1)
+            keys = [key for key in keys if key == max(named, key=len)] or keys
+            break
     return keys, len(keys) == 1
 
 

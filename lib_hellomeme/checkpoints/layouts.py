@@ -123,11 +123,9 @@ def _animatediff(shapes: Shapes, mid_block: bool) -> nn.Module:
 
 def _clip_vision(shapes: Shapes) -> nn.Module:
     embeddings = "vision_model.embeddings"
-    layers = {name.split(".")[3] for name in shapes if name.startswith("vision_model.encoder.layers.")}
     return ClipVision(
         width=_size(shapes, f"{embeddings}.class_embedding", 0, 1280),
         inner_width=_size(shapes, "vision_model.encoder.layers.0.mlp.fc1.weight", 0, 5120),
-        layers=len(layers) or 32,
         patch=_size(shapes, f"{embeddings}.patch_embedding.weight", 2, 14),
         patches=_size(shapes, f"{embeddings}.position_embedding.weight", 0, 257) - 1,
         embedding_width=_size(shapes, "visual_projection.weight", 0, 1024),

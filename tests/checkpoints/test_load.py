@@ -2,6 +2,8 @@
 
 import os
 import pickle
+from collections.abc import Callable
+from functools import partial
 from pathlib import Path
 
 import pytest
@@ -12,10 +14,40 @@ from torch import Tensor, nn
 from lib_hellomeme.checkpoints.layouts import LAYOUTS, build_on_meta
 from lib_hellomeme.checkpoints.load import identify, load_network, read_state_dict, recognise
 from lib_hellomeme.errors import CheckpointError, MissingFileError
-from lib_hellomeme.networks.reference import ReferenceAdapter, STKReference
+from lib_hellomeme.networks.animatediff import AnimateDiffAdapter
+from lib_hellomeme.networks.clip_vision import ClipVision
+from lib_hellomeme.networks.control import ControlBase, ControlProjection, ConvolutionProjector, STKCrossAttentionV4
+from lib_hellomeme.networks.control_v3 import ControlV3, control_v1, control_v2
+from lib_hellomeme.networks.motion import KnittedMotion, MotionAdapter
+from lib_hellomeme.networks.pd_fgc import PdfgcEncoder
+from lib_hellomeme.networks.reference import KnittedReference, KnittedReferenceV5, ReferenceAdapter, STKReference
 from tests.goldens_format import published_tensors, seed_weights
+from tests.networks.test_third_party import original_names
 
 NARROW = (32, 64, 128, 128)
+
+NARROW_NETWORKS: dict[str, Callable[[], nn.Module]] = {
+    "hm_reference": partial(ReferenceAdapter, NARROW, layer=KnittedReference, up_levels=(1, 2, 3), encoder=True),
+    "hm2_reference": partial(ReferenceAdapter, NARROW, layer=KnittedReference, up_levels=(1, 2, 3)),
+    "hm3_reference": partial(ReferenceAdapter, NARROW, layer=KnittedReference),
+    "hm5_reference": partial(ReferenceAdapter, NARROW, layer=partial(KnittedReferenceV5, time_width=128)),
+    "hm5b_reference": partial(ReferenceAdapter, NARROW),
+    "hm_control": partial(control_v1, "arkit", NARROW, context_width=64, stem=16),
+    "hm_control2": partial(control_v1, "pdfgc", NARROW, context_width=64, stem=16),
+    "hm2_control": partial(control_v2, "arkit", NARROW, context_width=64, stem=16),
+    "hm2_control2": partial(control_v2, "pdfgc", NARROW, context_width=64, stem=16),
+    "hm3_control_mix": partial(ControlV3, NARROW, context_width=64, stem=16),
+    "hm_control_base": partial(ControlBase, NARROW, context_width=64, block=STKCrossAttentionV4),
+    "hm5_control_base": partial(ControlBase, NARROW, context_width=64),
+    "hm4_control_proj": partial(ControlProjection, NARROW, projector=ConvolutionProjector),
+    "hm5_control_proj": partial(ControlProjection, NARROW),
+    "hm3_motion": partial(MotionAdapter, NARROW, layer=partial(KnittedMotion, time_width=128)),
+    "hm5_motion": partial(MotionAdapter, NARROW),
+    "animatediff": partial(AnimateDiffAdapter, NARROW, max_frames=24),
+    "animatediff_mid": partial(AnimateDiffAdapter, NARROW, max_frames=24, mid_block=True),
+    "pd_fgc_motion": PdfgcEncoder,
+    "clip_vision": partial(ClipVision, width=32, inner_width=64, embedding_width=48),
+}
 
 
 def narrow_adapter() -> nn.Module:
@@ -201,3 +233,30 @@ def test_layers_of_a_loaded_adapter_compute(adapter_file):
     assert isinstance(layer, STKReference)
     hidden = torch.randn(2, 64, 4, 6)
     assert torch.isfinite(layer(hidden, hidden)).all()
+
+
+@pytest.mark.parametrize("name", LAYOUTS)
+def test_narrow_networks_of_every_layout_are_built_from_their_tensors(name):
+    network = NARROW_NETWORKS[name]()
+    shapes = {tensor: value.shape for tensor, value in network.state_dict().items()}
+    layout = recognise(shapes)
+    assert layout.name == name
+    built = build_on_meta(layout, shapes).state_dict()
+    assert {tensor: value.shape for tensor, value in built.items()} == shapes
+
+
+def test_animatediffs_original_naming_is_loaded(tmp_path):
+    adapter = AnimateDiffAdapter(NARROW, max_frames=24, mid_block=True)
+    seed_weights(adapter)
+    original = {name: value for ours, value in tensors_of(adapter).items() for name in original_names(ours)}
+    torch.save({"state_dict": {f"module.{name}": value for name, value in original.items()}}, tmp_path / "mm.ckpt")
+    assert identify(tmp_path / "mm.ckpt").name == "animatediff_mid"
+    loaded = load_network(tmp_path / "mm.ckpt").state_dict()
+    assert all(torch.equal(loaded[name], value) for name, value in tensors_of(adapter).items())
+
+
+def test_an_old_clip_file_is_loaded(tmp_path):
+    tensors = tensors_of(NARROW_NETWORKS["clip_vision"]())
+    tensors["vision_model.embeddings.position_ids"] = torch.arange(257)[None]
+    save_file(tensors, tmp_path / "model.safetensors")
+    assert isinstance(load_network(tmp_path / "model.safetensors"), ClipVision)
