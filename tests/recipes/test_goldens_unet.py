@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 from dataclasses import replace
+from functools import partial
 
 import pytest
 import torch
 from torch import Tensor
 
-from lib_hellomeme.networks.reference import ReferenceAdapter
+from lib_hellomeme.networks.reference import KnittedReference, KnittedReferenceV5, ReferenceAdapter
 from lib_hellomeme.recipes.hellomeme import Reenactment
 from lib_hellomeme.taps.bank import Bank, record
 from lib_hellomeme.taps.residual import add_residual
@@ -16,7 +17,14 @@ from lib_hellomeme.unet.port import DOWN, MID, UP, Call, Port, Tap
 from tests.goldens_format import Case, cases, expect, seed_weights
 from tests.tiny import PORTS, WIDTHS, run_unet, uncond_cond
 
-ADAPTERS = {"v5b": ReferenceAdapter, "v5c": ReferenceAdapter}
+ADAPTERS = {
+    "v1": partial(ReferenceAdapter, WIDTHS, layer=KnittedReference, up_levels=(1, 2, 3), encoder=True),
+    "v2": partial(ReferenceAdapter, WIDTHS, layer=KnittedReference, up_levels=(1, 2, 3)),
+    "v3": partial(ReferenceAdapter, WIDTHS, layer=KnittedReference),
+    "v5": partial(ReferenceAdapter, WIDTHS, layer=partial(KnittedReferenceV5, time_width=128)),
+    "v5b": partial(ReferenceAdapter, WIDTHS),
+    "v5c": partial(ReferenceAdapter, WIDTHS),
+}
 
 
 @pytest.fixture(scope="module", params=PORTS)
@@ -35,8 +43,12 @@ def site_of(golden_name: str) -> str:
 
 
 def control_of(case: Case, which: str) -> dict[str, Tensor]:
-    names = case.inputs[which] or {}
-    return {site_of(name): of_frames(0.5 * case.input(which, name)) for name in names}
+    """Control by site. Where both kinds of expression are given (v1, v2), both are added."""
+    control: dict[str, Tensor] = {}
+    for name in case.inputs[which] or {}:
+        residual = of_frames(0.5 * case.input(which, name))
+        control[site_of(name)] = control.get(site_of(name), 0) + residual
+    return control
 
 
 def main_call(case: Case) -> Call:
@@ -77,7 +89,7 @@ def test_features_of_the_reference_pass(case: Case, port: Port) -> None:
 @pytest.mark.parametrize("case", cases("unet"), ids=lambda case: case.name)
 @torch.inference_mode()
 def test_sampling_with_reference(case: Case, port: Port, with_control: bool) -> None:
-    adapter = ADAPTERS[case.index["version"]](WIDTHS)
+    adapter = ADAPTERS[case.index["version"]]()
     seed_weights(adapter)
     call, written = main_call(case), reference_call(case)
     expect_frames(case, "plain", run_unet(port, call))
