@@ -43,7 +43,8 @@ def load_networks(generation: str, *folders: Path) -> Networks:
     files = files_of(generation, EXPRESSION)
     paths = need(find(*folders), files)
     reference, *control = (load_network(paths[file.key], (file.layout,)) for file in files if file.layout)
-    return Networks(reference, ProjectedControl(*control), writes_with_control=generation == "v5c")
+    network = ProjectedControl(*control) if len(control) == 2 else control[0]  # v4 and later: base and projection
+    return Networks(reference, network, writes_with_control=generation == "v5c")
 
 
 @dataclass(frozen=True)

@@ -14,7 +14,10 @@ from collections.abc import Callable
 import torch
 from torch import Tensor, nn
 
-from lib_hellomeme.networks.reference import PUBLISHED_WIDTHS, ReferenceAdapter, up_widths
+from lib_hellomeme.checkpoints.catalog import GENERATIONS, files_of
+from lib_hellomeme.checkpoints.layouts import LAYOUTS
+from lib_hellomeme.networks.control import ProjectedControl
+from lib_hellomeme.networks.expression import ArkitExpression
 from lib_hellomeme.recipes.hellomeme import Reenactment
 from lib_hellomeme.unet.diffusers import DiffusersPort
 from lib_hellomeme.unet.port import Call, Rows
@@ -24,6 +27,7 @@ TOKENS = 77
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument("--generation", choices=list(GENERATIONS), default="v5c", help="default: %(default)s")
     parser.add_argument("--size", type=int, default=256, help="side of the picture in px (default: %(default)s)")
     parser.add_argument("--pairs", type=int, default=7, help="pairs of steps to time (default: %(default)s)")
     parser.add_argument("--device", default="cpu", help="where to run (default: %(default)s)")
@@ -48,8 +52,9 @@ def run(arguments: argparse.Namespace) -> None:
             torch.cuda.synchronize()
 
     port = DiffusersPort(unet)
-    control = random_control(latent, device, dtype)
-    layers = ReferenceAdapter().eval().requires_grad_(False).to(device, dtype).sites()
+    control = random_control(arguments.generation, arguments.size, device, dtype)
+    adapter = LAYOUTS[files_of(arguments.generation)[0].layout or ""].build({})
+    layers = adapter.eval().requires_grad_(False).to(device, dtype).sites()
     reenactment = Reenactment(port, layers, call.sample[1:], control, control)
 
     def full_step() -> None:
@@ -58,10 +63,8 @@ def run(arguments: argparse.Namespace) -> None:
 
     plain, full = time_in_turn(step, full_step, arguments.pairs)
     ratios = [b / a for a, b in zip(plain, full, strict=True)]
-    print(
-        f"v5c, {arguments.size} px, two rows, {str(dtype)[6:]} on {device}, {torch.get_num_threads()} threads, "
-        f"{arguments.pairs} alternating pairs"
-    )
+    where = f"{str(dtype)[6:]} on {device}, {torch.get_num_threads()} threads"
+    print(f"{arguments.generation}, {arguments.size} px, two rows, {where}, {arguments.pairs} alternating pairs")
     print(f"plain step {statistics.median(plain):.3f} s, with everything on {statistics.median(full):.3f} s (medians)")
     print(f"ratio: median {statistics.median(ratios):.3f}, from {min(ratios):.3f} to {max(ratios):.3f}")
 
@@ -73,14 +76,14 @@ def full_unet() -> nn.Module:
     return UNet2DConditionModel(cross_attention_dim=CONTEXT_WIDTH, attention_head_dim=8).eval().requires_grad_(False)
 
 
-def random_control(latent: int, device: torch.device, dtype: torch.dtype) -> dict[str, Tensor]:
-    """Residuals of nobody and of a face at every site, as v3 and later add them."""
-    down = [(f"down.{level}", width, 2 ** min(level + 1, 3)) for level, width in enumerate(PUBLISHED_WIDTHS)]
-    up = [(f"up.{level}", width, 2 ** (3 - level)) for level, width in enumerate(up_widths(PUBLISHED_WIDTHS))]
-    return {
-        site: 0.1 * torch.randn(2, width, latent // factor, latent // factor, device=device, dtype=dtype)
-        for site, width, factor in down + up
-    }
+def random_control(generation: str, side: int, device: torch.device, dtype: torch.dtype) -> dict[str, Tensor]:
+    """Residuals of nobody and of a face where this generation adds them. Their shapes come from its networks."""
+    with torch.device("meta"):
+        _, *networks = (LAYOUTS[file.layout].build({}) for file in files_of(generation, "arkit") if file.layout)
+        control = (ProjectedControl(*networks) if len(networks) == 2 else networks[0]).to("meta")
+        expression = ArkitExpression(torch.empty(2, 51), torch.empty(2, 3, 1024))
+        shapes = {site: residual.shape for site, residual in control(torch.empty(2, 3, side, side), expression).items()}
+    return {site: 0.1 * torch.randn(shape, device=device, dtype=dtype) for site, shape in shapes.items()}
 
 
 @torch.inference_mode()
