@@ -38,9 +38,8 @@ def control_features(
     network: ControlNetwork, faces: Sequence[FaceFrame], device: torch.device, dtype: torch.dtype
 ) -> Control:
     """What a control network makes of nobody and of each of these faces, at the size of the faces' pictures."""
-    drawn = [
-        condition_tensor(condition_image(face.rotation, face.translation, face.width, face.height)) for face in faces
-    ]
+    images = [condition_image(face.rotation, face.translation, face.width, face.height) for face in faces]
+    drawn = [torch.from_numpy(condition_tensor(image)) for image in images]
     condition = torch.stack([torch.full_like(drawn[0], -1.0), *drawn])  # (1 + frames, 3, H, W)
     coefficients = np.stack([np.zeros(51), *(face.coefficients for face in faces)])  # (1 + frames, 51)
     nothing = np.zeros((3, 1024))
