@@ -1,0 +1,72 @@
+"""AUTOMATIC1111 1.10: LDM's UNet, moved and cast by the webui itself."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from lib_hellomeme.errors import HostError
+from lib_hellomeme.unet.ldm import LdmPort
+from lib_hellomeme.unet.port import Call, Rows
+from lib_hellomeme.webui.host import Step
+
+
+class A1111Port(LdmPort):
+    """Where the UNet runs, which is not where its parameters lie between calls (--medvram), nor their type (fp8)."""
+
+    @property
+    def dtype(self) -> torch.dtype:
+        from modules import devices
+
+        return devices.dtype_unet
+
+    @property
+    def device(self) -> torch.device:
+        from modules import devices
+
+        return devices.device
+
+
+def check(p: Any) -> None:
+    from modules import sd_unet
+
+    if sd_unet.current_unet is not None:
+        raise HostError("A replacement UNet (TensorRT or the like) is active: set Settings > SD Unet to None.")
+    if not getattr(p.sd_model, "is_sd1", False):
+        raise HostError("HelloMeme needs an SD1.5 checkpoint: this one is of another kind.")
+
+
+def port(p: Any) -> A1111Port:
+    return A1111Port(p.sd_model.model.diffusion_model)
+
+
+def reserve(p: Any, size: int) -> None:
+    """Nothing: this webui does not plan its memory."""
+
+
+def encode(p: Any, picture: np.ndarray) -> Tensor:
+    from modules import devices
+
+    model = p.sd_model
+    model.first_stage_model.to(devices.dtype_vae)
+    pixels = torch.from_numpy(picture).to(devices.device, devices.dtype_vae).permute(2, 0, 1)[None] / 127.5 - 1
+    return model.scale_factor * model.encode_first_stage(pixels).mode()
+
+
+def describe(step: Step, sample: Tensor, timestep: Tensor, context: Tensor, options: Any) -> Call | None:
+    """A step's rows are all conds, then all unconds, called in this order in one or more pieces; the unconds may be
+    left out (NGMS, skipping early steps)."""
+    if step.said is None:  # somebody runs the UNet outside a denoising step
+        return None
+    conds, unconds = len(step.said.text_cond), len(step.said.text_uncond)
+    rows = range(step.called, step.called + len(sample))
+    if rows.stop > conds + unconds:
+        raise HostError(
+            "Another extension calls the UNet beside the webui's own steps, so prompt and negative prompt cannot be "
+            "told apart: switch it off."
+        )
+    step.called = rows.stop
+    return Call(sample, timestep, context, Rows(tuple(row >= conds for row in rows)), step.progress)

@@ -1,0 +1,51 @@
+"""Forge: its own UNet class, patched through a clone of its UnetPatcher, and memory that Forge plans."""
+
+from __future__ import annotations
+
+from importlib.util import find_spec
+from typing import Any
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from lib_hellomeme.errors import HostError
+from lib_hellomeme.unet.forge import ForgePort
+from lib_hellomeme.unet.port import Call, Rows
+from lib_hellomeme.webui.host import Step
+
+UNCOND = 1  # in Forge's cond_or_uncond
+
+
+def check(p: Any) -> None:
+    if find_spec("backend") is None:
+        raise HostError("This variant of Forge is not supported: use Forge or AUTOMATIC1111 1.10.")
+    if not getattr(p.sd_model, "is_sd1", False):
+        raise HostError("HelloMeme needs an SD1.5 checkpoint: this one is of another kind.")
+
+
+def port(p: Any) -> ForgePort:
+    return ForgePort(p.sd_model.forge_objects.unet)
+
+
+def reserve(p: Any, size: int) -> None:
+    patcher = p.sd_model.forge_objects.unet.clone()
+    patcher.add_extra_preserved_memory_during_sampling(size)
+    p.sd_model.forge_objects.unet = patcher
+
+
+def encode(p: Any, picture: np.ndarray) -> Tensor:
+    vae = p.sd_model.forge_objects.vae.clone()
+    vae.patcher.set_model_vae_regulation(lambda posterior: posterior.mode())
+    latents = vae.encode(torch.from_numpy(picture)[None].float() / 255)  # (1, H, W, 3) in [0, 1]
+    return vae.first_stage_model.process_in(latents)
+
+
+def describe(step: Step, sample: Tensor, timestep: Tensor, context: Tensor, options: Any) -> Call | None:
+    """A call holds one or more chunks of equally many rows, each wholly cond or uncond."""
+    if step.said is None or "cond_or_uncond" not in options:  # somebody runs the UNet outside a denoising step
+        return None
+    chunks = options["cond_or_uncond"]
+    rows = len(sample) // len(chunks)
+    uncond = tuple(chunk == UNCOND for chunk in chunks for _ in range(rows))
+    return Call(sample, timestep, context, Rows(uncond), step.progress)

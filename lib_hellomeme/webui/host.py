@@ -1,0 +1,111 @@
+"""What both webuis share around a sampling, and which one this is.
+
+A host is a module, `a1111` or `forge`, with the functions of `Host`. `modules.*` is imported inside functions: nothing
+here may be needed before the webui itself has started.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+from contextlib import AbstractContextManager, contextmanager
+from dataclasses import dataclass
+from typing import Any, Protocol
+
+import numpy as np
+from torch import Tensor
+
+from lib_hellomeme.errors import HostError
+from lib_hellomeme.unet.port import Call, Port
+
+
+@dataclass
+class Step:
+    """Where the running sampling is: what CFGDenoiser said of its present step, and how many rows of it were called."""
+
+    said: Any = None  # CFGDenoiserParams
+    called: int = 0
+
+    @property
+    def progress(self) -> float:
+        """The fraction of the calls that lie behind, in [0, 1]."""
+        denoiser = self.said.denoiser
+        return min(denoiser.step / max(denoiser.total_steps, 1), 1.0)
+
+
+class Host(Protocol):
+    """What differs between the webuis. `p` is the webui's StableDiffusionProcessing."""
+
+    def check(self, p: Any) -> None:
+        """Raises HostError where p's model cannot be served."""
+        ...
+
+    def port(self, p: Any) -> Port:
+        """The sites of the UNet that p samples with now."""
+        ...
+
+    def reserve(self, p: Any, size: int) -> None:
+        """Let p's next sampling leave `size` bytes of the GPU's memory alone."""
+        ...
+
+    def encode(self, p: Any, picture: np.ndarray) -> Tensor:
+        """RGB uint8 (H, W, 3), sides multiples of 8, to scaled latents (1, 4, H / 8, W / 8): the posterior's mean."""
+        ...
+
+    def describe(self, step: Step, sample: Tensor, timestep: Tensor, context: Tensor, options: Any) -> Call | None:
+        """What the rows of this call are. Raises HostError where that cannot be known."""
+        ...
+
+
+def host_of(p: Any) -> Host:
+    """The host of a generation. Raises HostError for a webui that is neither A1111 nor Forge."""
+    if not hasattr(p.sd_model, "forge_objects"):
+        from lib_hellomeme.webui import a1111
+
+        return a1111
+    from lib_hellomeme.webui import forge
+
+    return forge
+
+
+def within_sampling(sampler: Any, attached: Callable[[], AbstractContextManager[None]], mark: Any) -> None:
+    """Enter `attached()` for as long as this sampler of the webui samples, however that ends.
+
+    A sampler lives for one pass, so nothing need be undone. Asking again replaces what was asked before. `mark` is kept
+    for `marked`.
+    """
+    original = getattr(sampler.launch_sampling, "original", sampler.launch_sampling)
+
+    def launch_sampling(*args: Any, **kwargs: Any) -> Any:
+        with attached():
+            return original(*args, **kwargs)
+
+    launch_sampling.original, launch_sampling.mark = original, mark  # type: ignore[attr-defined]
+    sampler.launch_sampling = launch_sampling
+
+
+def marked(sampler: Any) -> Any:
+    """The mark of the last `within_sampling` on this sampler, None where there was none.
+
+    Raises HostError for a webui whose samplers we do not know.
+    """
+    if not hasattr(sampler, "launch_sampling"):
+        raise HostError("This webui is not supported: use AUTOMATIC1111 1.10 or Forge.")
+    return getattr(sampler.launch_sampling, "mark", None)
+
+
+@contextmanager
+def followed_steps(p: Any) -> Iterator[Step]:
+    """Yield a Step that follows p's denoiser while the context lasts."""
+    from modules import script_callbacks
+
+    step = Step()
+
+    def hear(said: Any) -> None:
+        if said.denoiser.p is p:
+            step.said, step.called = said, 0
+
+    script_callbacks.on_cfg_denoiser(hear)
+    try:
+        yield step
+    finally:
+        script_callbacks.remove_callbacks_for_function(hear)

@@ -1,0 +1,165 @@
+"""One generation of a webui, hook by hook. Everything it needs lies on `p`: cells of an X/Y/Z plot are copies of p.
+
+A user's mistake, a missing file or an unfit model costs the effect and not the picture: the webui goes on without us,
+and one line in its answer says why.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from functools import lru_cache
+from hashlib import sha256
+from typing import Any
+
+import numpy as np
+from torch import Tensor, nn
+
+from lib_hellomeme.errors import FaceError, HelloMemeError, HostError
+from lib_hellomeme.face.extract import track_picture
+from lib_hellomeme.face.track import FaceTrack
+from lib_hellomeme.recipes.hellomeme import Reenactment
+from lib_hellomeme.recipes.reenact import Networks, Portrait, reenact
+from lib_hellomeme.settings import OPTION_FIELDS, Settings, infotext_key
+from lib_hellomeme.unet.port import Call
+from lib_hellomeme.webui.arguments import Request, read_request
+from lib_hellomeme.webui.host import Host, followed_steps, host_of, marked, within_sampling
+from lib_hellomeme.webui.weights import networks_of
+
+NOTE = "HelloMeme note"  # in a picture's parameters, which are in the API's answer too
+
+
+@dataclass(frozen=True)
+class Run:
+    """What one generation was asked for, with everything found that it needs."""
+
+    settings: Settings
+    portrait: Portrait
+    networks: Networks
+
+
+def prepare(p: Any, arguments: Any) -> None:
+    """The hook `process`: read what is asked, find the faces, load the networks."""
+    p.hellomeme = None
+    own = {NOTE, *map(infotext_key, OPTION_FIELDS)}
+    p.extra_generation_params = {key: value for key, value in p.extra_generation_params.items() if key not in own}
+    try:
+        request = read_request(arguments, getattr(p, "hellomeme_axes", None))
+        if not request.settings.enabled:
+            return
+        if not hasattr(p.scripts, "process_before_every_sampling"):
+            raise HostError("This webui is too old: use AUTOMATIC1111 1.10 or Forge.")
+        portrait = read_pictures(request)
+        p.hellomeme = Run(request.settings, portrait, networks_of(request.settings.generation))
+    except Exception as error:
+        refuse(p, error)
+        return
+    p.extra_generation_params |= request.settings.to_infotext()
+    for warning in portrait.warnings:
+        note(p, warning)
+
+
+def prepare_sampling(p: Any, latents: Tensor) -> None:
+    """The hook `process_before_every_sampling`: make the taps of a sampling of these latents (n, 4, h, w) and have them
+    attached for as long as it lasts. Forge calls it twice before a hires pass and forgets the first."""
+    run: Run | None = getattr(p, "hellomeme", None)
+    if run is None:
+        return
+    try:
+        host = host_of(p)
+        host.check(p)
+        host.reserve(p, 2 * _bytes(run.networks.reference))
+        if marked(p.sampler) == latents.shape:
+            return
+        height, width = (8 * side for side in latents.shape[-2:])
+        reenactment = reenact(
+            host.port(p),
+            run.networks,
+            run.settings,
+            run.portrait,
+            width,
+            height,
+            lambda picture: host.encode(p, picture),
+        )
+        within_sampling(p.sampler, lambda: attached(p, host, run, reenactment), latents.shape)
+    except Exception as error:
+        refuse(p, error)
+
+
+@contextmanager
+def attached(p: Any, host: Host, run: Run, reenactment: Reenactment) -> Iterator[None]:
+    """The taps in p's UNet. An error of ours silences them for the rest of the sampling instead of ending it."""
+    refused = False
+
+    def describe(sample: Tensor, timestep: Tensor, context: Tensor, options: Any) -> Call | None:
+        nonlocal refused
+        if refused:
+            return None
+        try:
+            call = host.describe(step, sample, timestep, context, options)
+            if call is not None:
+                reenactment.begin(call)
+        except HelloMemeError as error:
+            refused = True
+            refuse(p, error)
+            return None
+        return call
+
+    with followed_steps(p) as step, host.port(p).attach(reenactment.taps(), describe):
+        try:
+            yield
+        finally:
+            run.networks.reference.to("cpu")
+
+
+def refuse(p: Any, error: Exception) -> None:
+    """Let the webui go on without us, and say why. Raises `error` again where it is no user's mistake but a defect: the
+    webui then logs it, and goes on too."""
+    p.hellomeme = None
+    for name in OPTION_FIELDS:
+        p.extra_generation_params.pop(infotext_key(name), None)
+    if isinstance(error, HelloMemeError):
+        note(p, f"not used. {error}")
+    else:
+        note(p, f"not used. Something failed that should not ({type(error).__name__}); the console says what.")
+        raise error
+
+
+def note(p: Any, text: str) -> None:
+    """Show a line below the picture and in the API's answer."""
+    p.comment(f"HelloMeme: {text}")
+    earlier = p.extra_generation_params.get(NOTE)
+    p.extra_generation_params[NOTE] = f"{earlier} {text}" if earlier else text
+
+
+def read_pictures(request: Request) -> Portrait:
+    """The two pictures and the faces in them, or PictureError, FaceError, DependencyError."""
+    reference, driving = Pixels(request.picture("reference")), Pixels(request.picture("driving"))
+    driver = tracked(driving, None)
+    if not driver.frames[0].found:
+        raise FaceError("No face was found in the driving picture: choose one that shows a face from the front.")
+    return Portrait(reference.array, tracked(reference, request.settings.box()), driver)
+
+
+class Pixels:
+    """A picture, RGB uint8 (H, W, 3), that is equal to any of the same content."""
+
+    def __init__(self, array: np.ndarray) -> None:
+        self.array = array
+        self.content = (array.shape, sha256(np.ascontiguousarray(array)).digest())
+
+    def __eq__(self, other: object) -> bool:
+        return isinstance(other, Pixels) and self.content == other.content
+
+    def __hash__(self) -> int:
+        return hash(self.content)
+
+
+@lru_cache(maxsize=8)  # so that a plot or a second press of the button does not search again
+def tracked(picture: Pixels, box: tuple[float, float, float, float] | None) -> FaceTrack:
+    return track_picture(picture.array, box)
+
+
+def _bytes(module: nn.Module) -> int:
+    return sum(tensor.numel() * tensor.element_size() for tensor in module.parameters())

@@ -1,0 +1,27 @@
+"""What the webui loads: hooks only, each delegates."""
+
+from modules import script_callbacks, scripts
+
+from lib_hellomeme.webui import axes, panel, run
+
+
+class HelloMeme(scripts.Script):
+    def title(self):
+        return "HelloMeme"
+
+    def show(self, is_img2img):
+        return scripts.AlwaysVisible
+
+    def ui(self, is_img2img):
+        widgets = panel.build_panel("img2img" if is_img2img else "txt2img")
+        self.infotext_fields = panel.paste_fields(widgets)
+        return list(widgets.values())
+
+    def process(self, p, *arguments):
+        run.prepare(p, arguments)
+
+    def process_before_every_sampling(self, p, *arguments, x, **_):
+        run.prepare_sampling(p, x)
+
+
+script_callbacks.on_before_ui(axes.register_axes)
