@@ -1,0 +1,170 @@
+"""A single SD1.5 file, of any width, becomes the networks that draw with it. No hub is asked for configurations."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import torch
+from torch import Tensor, nn
+
+from lib_hellomeme.checkpoints.load import read_state_dict
+from lib_hellomeme.errors import CheckpointError
+from lib_hellomeme.standalone.layout import CHUNK, TEXT, UNET, VAE, VOCABULARY, Structure, tensor_shapes, to_networks
+
+if TYPE_CHECKING:
+    from diffusers import AutoencoderKL, UNet2DConditionModel
+    from transformers import CLIPTextModel
+
+# Where old files keep the text encoder, one level higher; the webuis move it too.
+OLD_TEXT = "cond_stage_model.transformer."
+OLD_TEXT_PARTS = ("embeddings.", "encoder.", "final_layer_norm.")
+NO_WEIGHTS = {f"{TEXT}embeddings.position_ids"}
+VAE_PARTS = tuple(VAE + part for part in ("encoder.", "decoder.", "quant_conv.", "post_quant_conv."))
+
+
+@dataclass(frozen=True)
+class StableDiffusion:
+    """An SD1.5 checkpoint's three networks, ready for inference."""
+
+    unet: UNet2DConditionModel
+    vae: AutoencoderKL
+    text_encoder: CLIPTextModel
+
+
+def load_checkpoint(
+    path: str | os.PathLike[str],
+    device: torch.device | str = "cpu",
+    dtype: torch.dtype = torch.float32,
+    vae_dtype: torch.dtype = torch.float32,
+) -> StableDiffusion:
+    """The networks of a .safetensors or tensors-only .ckpt file in LDM layout; widths are read off the tensors.
+
+    `dtype` is the UNet's and the text encoder's. Raises MissingFileError or CheckpointError: no whole file, no SD1.5
+    checkpoint, a missing, extra or misshapen tensor.
+    """
+    name = Path(path).name
+    tensors = _used_tensors(read_state_dict(path))
+    structure = _structure_of(tensors, name)
+    _check_tensors(tensors, tensor_shapes(structure), name)
+    unet, vae, text = to_networks(tensors)
+    model = build_on_meta(structure)
+    _fill(model.unet, unet, device, dtype)
+    _fill(model.vae, vae, device, vae_dtype)
+    _fill(model.text_encoder, text, device, dtype)
+    # A buffer that no file holds.
+    model.text_encoder.text_model.embeddings.position_ids = torch.arange(CHUNK, device=device)[None]
+    return model
+
+
+def build_on_meta(structure: Structure) -> StableDiffusion:
+    """The three networks without memory for their tensors."""
+    from diffusers import AutoencoderKL, UNet2DConditionModel
+    from transformers import CLIPTextConfig, CLIPTextModel
+
+    with torch.device("meta"):
+        unet = UNet2DConditionModel(
+            in_channels=structure.in_channels,
+            block_out_channels=structure.unet,
+            cross_attention_dim=structure.text_width,
+            attention_head_dim=8,  # the number of heads, whatever diffusers calls it
+        )
+        vae = AutoencoderKL(
+            block_out_channels=structure.vae,
+            down_block_types=("DownEncoderBlock2D",) * 4,
+            up_block_types=("UpDecoderBlock2D",) * 4,
+            layers_per_block=2,
+        )
+        text_encoder = CLIPTextModel(
+            CLIPTextConfig(
+                vocab_size=VOCABULARY,
+                hidden_size=structure.text_width,
+                intermediate_size=structure.text_feed_forward,
+                num_hidden_layers=structure.text_layers,
+                num_attention_heads=structure.text_heads,
+                max_position_embeddings=CHUNK,
+            )
+        )
+    return StableDiffusion(unet, vae, text_encoder)
+
+
+def _fill(network: nn.Module, tensors: Mapping[str, Tensor], device: torch.device | str, dtype: torch.dtype) -> None:
+    network.load_state_dict({name: tensor.to(device, dtype) for name, tensor in tensors.items()}, assign=True)
+    network.eval().requires_grad_(False)
+
+
+def _used_tensors(tensors: Mapping[str, Tensor]) -> dict[str, Tensor]:
+    """Without training state, averaged copies and tables, and under today's names."""
+    old = tuple(OLD_TEXT + part for part in OLD_TEXT_PARTS)
+    renamed = {
+        TEXT + name.removeprefix(OLD_TEXT) if name.startswith(old) else name: tensor for name, tensor in tensors.items()
+    }
+    prefixes = (UNET, *VAE_PARTS, TEXT, "conditioner.", "cond_stage_model.model.")
+    return {name: tensor for name, tensor in renamed.items() if name.startswith(prefixes) and name not in NO_WEIGHTS}
+
+
+def _structure_of(tensors: Mapping[str, Tensor], file: str) -> Structure:
+    """Widths and depths by the tensors' shapes. Raises CheckpointError for what is not SD1.5."""
+    _refuse_other_models(tensors, file)
+
+    def axis(name: str, index: int) -> int:
+        shape: Sequence[int] = tensors[name].shape if name in tensors else ()
+        if index >= len(shape):
+            raise CheckpointError(f"{file} lacks the tensor {name}: choose a complete SD1.5 checkpoint")
+        return shape[index]
+
+    layers = {name.removeprefix(TEXT).split(".")[2] for name in tensors if name.startswith(f"{TEXT}encoder.layers.")}
+    structure = Structure(
+        unet=tuple(axis(f"{UNET}input_blocks.{block}.0.out_layers.3.weight", 0) for block in (1, 4, 7, 10)),
+        vae=tuple(axis(f"{VAE}encoder.down.{level}.block.0.conv1.weight", 0) for level in range(4)),
+        text_width=axis(f"{TEXT}embeddings.token_embedding.weight", 1),
+        text_layers=len(layers),
+        text_feed_forward=axis(f"{TEXT}encoder.layers.0.mlp.fc1.weight", 0),
+        in_channels=axis(f"{UNET}input_blocks.0.0.weight", 1),
+    )
+    if structure.in_channels != 4:
+        raise CheckpointError(
+            f"{file}: its UNet takes {structure.in_channels} channels. Inpainting checkpoints are not supported yet: "
+            "choose a plain SD1.5 checkpoint."
+        )
+    if any(width % 32 for width in structure.unet + structure.vae) or structure.text_width % structure.text_heads:
+        raise CheckpointError(
+            f"{file}: its widths {structure.unet} and {structure.vae} are not those of an SD1.5 network"
+        )
+    return structure
+
+
+def _refuse_other_models(tensors: Mapping[str, Tensor], file: str) -> None:
+    prefixes = {
+        "conditioner.": "an SDXL checkpoint",
+        "cond_stage_model.model.": "an SD2 checkpoint",
+        f"{UNET}joint_blocks.": "an SD3 checkpoint",
+        f"{UNET}double_blocks.": "a Flux checkpoint",
+    }
+    for prefix, kind in prefixes.items():
+        if any(name.startswith(prefix) for name in tensors):
+            raise CheckpointError(f"{file} is {kind}; HelloMeme's networks need SD1.5: choose an SD1.5 checkpoint")
+    parts = {UNET: "UNet", VAE: "VAE", TEXT: "text encoder"}
+    missing = [part for prefix, part in parts.items() if not any(name.startswith(prefix) for name in tensors)]
+    if len(missing) == len(parts):
+        raise CheckpointError(f"{file} is no Stable Diffusion checkpoint: choose an SD1.5 checkpoint in one file")
+    if missing:
+        raise CheckpointError(f"{file} holds no {' and no '.join(missing)}: choose a complete SD1.5 checkpoint")
+
+
+def _check_tensors(tensors: Mapping[str, Tensor], expected: Mapping[str, Sequence[int]], file: str) -> None:
+    """Raises CheckpointError naming the first tensor that is not as SD1.5 has it."""
+    for name, shape in expected.items():
+        if name not in tensors:
+            raise CheckpointError(f"{file} lacks the tensor {name}: choose a complete SD1.5 checkpoint")
+        if tensors[name].shape != tuple(shape):
+            raise CheckpointError(
+                f"{file}: the tensor {name} has the shape {tuple(tensors[name].shape)} instead of {tuple(shape)}: "
+                "it is no SD1.5 checkpoint"
+            )
+    for name in tensors:
+        if name not in expected:
+            raise CheckpointError(f"{file} has an unknown tensor {name}: it is no SD1.5 checkpoint")

@@ -1,0 +1,129 @@
+"""`python -m lib_hellomeme`: the embedded host from a command line."""
+
+from __future__ import annotations
+
+import argparse
+import sys
+from collections.abc import Sequence
+from dataclasses import fields
+from typing import Any, NoReturn
+
+from lib_hellomeme.errors import HelloMemeError
+from lib_hellomeme.face.pictures import read_picture
+from lib_hellomeme.settings import OPTION_FIELDS, Settings, option
+from lib_hellomeme.standalone.demo import run_demo
+from lib_hellomeme.standalone.drawing import Drawing
+from lib_hellomeme.standalone.host import DEFAULT_MODELS, PRECISIONS, EmbeddedHost
+from lib_hellomeme.standalone.pictures import check_picture_path, save_picture
+from lib_hellomeme.standalone.samplers import SAMPLERS
+
+
+def main(arguments: Sequence[str] | None = None) -> int:
+    """The exit status: 0, 1 after one line about what is wrong, 130 after an interrupt."""
+    try:
+        chosen = _parser().parse_args(arguments)
+        chosen.run(chosen)
+    except HelloMemeError as error:
+        print(f"hellomeme: {error}", file=sys.stderr)
+        return 1
+    except KeyboardInterrupt:
+        print("hellomeme: interrupted", file=sys.stderr)
+        return 130
+    return 0
+
+
+class _Parser(argparse.ArgumentParser):
+    """Says in one line what is wrong, without the list of options."""
+
+    def error(self, message: str) -> NoReturn:
+        self.exit(2, f"hellomeme: {message}; see {self.prog} --help\n")
+
+
+def _parser() -> argparse.ArgumentParser:
+    parser = _Parser("python -m lib_hellomeme", description="Portraits that follow a driving face.")
+    commands = parser.add_subparsers(required=True, metavar="COMMAND", parser_class=_Parser)
+    reenact = commands.add_parser("reenact", help="draw a portrait with the pose and expression of another picture")
+    reenact.set_defaults(run=_reenact)
+    _add_files(reenact)
+    _add_drawing(reenact)
+    _add_settings(reenact)
+    demo = commands.add_parser("demo", help="run the whole chain on narrow networks with random weights")
+    demo.set_defaults(run=lambda chosen: run_demo(chosen.out))
+    demo.add_argument("--out", default="outputs", metavar="DIR", help="where the pictures go (%(default)s)")
+    return parser
+
+
+def _add_files(parser: argparse.ArgumentParser) -> None:
+    add = parser.add_argument
+    add("--reference", required=True, metavar="PICTURE", help="the portrait")
+    add("--driving", required=True, metavar="PICTURE", help="where pose and expression come from")
+    add("--out", required=True, metavar="PICTURE", help="where the result goes: .png, .jpg or .webp")
+    add("--checkpoint", metavar="FILE", help="an SD1.5 checkpoint in one file")
+    add("--models", metavar="DIR", default=DEFAULT_MODELS, help="folder of the HelloMeme weight files (%(default)s)")
+    add("--lora", metavar="FILE:WEIGHT", type=_lora, action="append", default=[], help="may be given several times")
+    add("--device", help="cuda, mps or cpu (the best there is)")
+    add("--precision", choices=PRECISIONS, help="of the UNet (float16 on CUDA, otherwise float32)")
+
+
+def _add_drawing(parser: argparse.ArgumentParser) -> None:
+    description = "As in a webui, save that weights in prompts, (like this:1.2), are read as plain text."
+    add = parser.add_argument_group("drawing", description).add_argument
+    default = Drawing()
+    add("--prompt", default=default.prompt, metavar="TEXT")
+    add("--negative-prompt", default=default.negative_prompt, metavar="TEXT")
+    add("--steps", type=int, default=default.steps, metavar="N", help="(%(default)s)")
+    add("--cfg", type=float, default=default.cfg, metavar="SCALE", help="guidance (%(default)s)")
+    add("--seed", type=int, default=default.seed, metavar="N", help="(%(default)s)")
+    add("--sampler", default=default.sampler, metavar="NAME", help=f"{', '.join(SAMPLERS)} (%(default)s)")
+    size = default.width, default.height
+    add("--size", type=_size, default=size, metavar="WxH", help="px ({}x{})".format(*size))
+
+
+def _add_settings(parser: argparse.ArgumentParser) -> None:
+    """One argument for every option of `Settings`."""
+    group = parser.add_argument_group("following the face")
+    for name, entry in OPTION_FIELDS.items():
+        if name == "enabled":
+            continue
+        shown = option(entry)
+        help = shown.help.replace("%", "%%")
+        described: dict[str, Any] = {"default": entry.default, "help": f"{help} (%(default)s)"}
+        if isinstance(entry.default, bool):
+            described["action"] = argparse.BooleanOptionalAction
+        elif isinstance(entry.default, float):
+            described |= {"type": float, "metavar": "NUMBER"}
+        else:
+            described["metavar"] = "|".join(shown.choices) or "TEXT"
+        group.add_argument(f"--{name.replace('_', '-')}", **described)
+
+
+def _reenact(chosen: argparse.Namespace) -> None:
+    settings = Settings(enabled=True, **{name: getattr(chosen, name) for name in OPTION_FIELDS if name != "enabled"})
+    width, height = chosen.size
+    given = {entry.name: getattr(chosen, entry.name) for entry in fields(Drawing) if hasattr(chosen, entry.name)}
+    drawing = Drawing(**given, width=width, height=height)
+    check_picture_path(chosen.out)
+    reference, driving = read_picture(chosen.reference), read_picture(chosen.driving)
+    host = EmbeddedHost(chosen.checkpoint, chosen.models, chosen.lora, chosen.device, chosen.precision)
+    drawn = host.reenact(reference, driving, settings, drawing)
+    for warning in drawn.portrait.warnings:
+        print(f"hellomeme: {warning}", file=sys.stderr)
+    save_picture(drawn.picture, chosen.out)
+    print(chosen.out)
+
+
+def _lora(text: str) -> tuple[str, float]:
+    """FILE or FILE:WEIGHT; a drive's colon, as in C:\\lora.safetensors, is part of the file."""
+    file, colon, weight = text.rpartition(":")
+    try:
+        return (file, float(weight)) if colon and file else (text, 1.0)
+    except ValueError:
+        return text, 1.0
+
+
+def _size(text: str) -> tuple[int, int]:
+    try:
+        width, height = (int(side) for side in text.lower().split("x"))
+    except ValueError:
+        raise argparse.ArgumentTypeError(f"{text!r} is no size; give it like 512x768") from None
+    return width, height

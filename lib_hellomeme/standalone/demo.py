@@ -1,0 +1,93 @@
+"""The whole chain on a real photo without a download. The weights are random: it draws noise, but all of it runs."""
+
+from __future__ import annotations
+
+import os
+from pathlib import Path
+
+import cv2
+import numpy as np
+
+from lib_hellomeme.errors import DependencyError
+from lib_hellomeme.face.condition import condition_image
+from lib_hellomeme.face.fit import fit_picture
+from lib_hellomeme.face.preview import draw_preview
+from lib_hellomeme.face.track import retarget
+from lib_hellomeme.settings import Settings
+from lib_hellomeme.standalone.drawing import Drawing
+from lib_hellomeme.standalone.host import Drawn, EmbeddedHost
+from lib_hellomeme.standalone.pictures import save_picture
+from lib_hellomeme.standalone.random_weights import write_checkpoint, write_networks
+from lib_hellomeme.standalone.sheet import contact_sheet
+
+SIDE = 256  # px
+NOTICE = "The weights are random, so the drawn pictures are noise: only the chain from photo to picture is real."
+
+
+def run_demo(folder: str | os.PathLike[str]) -> None:
+    """Leave the inputs, what the extractor saw, the condition images, the results and a labelled sheet in `folder`."""
+    folder = Path(folder)
+    print("1/4 Writing a narrow checkpoint and narrow HelloMeme networks with random weights, in the published formats")
+    models = folder / "random_weights"
+    checkpoint = write_checkpoint(models / "narrow_sd15.safetensors")
+    write_networks(models / "hellomeme")
+
+    print("2/4 Making driving pictures out of a photo (NASA's of Eileen Collins, which scikit-image brings)")
+    photo = _astronaut()
+    drivers = {"tilted, mouth open": _tilted(_jaw_dropped(photo), -20.0), "mirrored": _tilted(photo[:, ::-1], 15.0)}
+
+    print("3/4 Loading the files and drawing")
+    host = EmbeddedHost(checkpoint, models / "hellomeme")
+    drawing = Drawing("a portrait photo of an astronaut", "blurry", steps=10, cfg=3.0, seed=1, width=SIDE, height=SIDE)
+    drawn = {label: host.reenact(photo, driver, Settings(enabled=True), drawing) for label, driver in drivers.items()}
+    own = next(iter(drawn.values())).portrait.track.frames[0]
+    first = {"reference": photo, "reference seen": draw_preview(photo, own), "without HelloMeme": host.draw(drawing)}
+    rows = [first, *(_explained(label, drivers[label], drawn[label]) for label in drivers)]
+
+    print("4/4 Writing the pictures")
+    for name, picture in (cell for row in rows for cell in row.items()):
+        save_picture(picture, folder / f"{name.replace(',', '').replace(' ', '_')}.png")
+    sheet = folder / "sheet.png"
+    save_picture(contact_sheet([list(row.items()) for row in rows], SIDE, NOTICE), sheet)
+    print(f"\n{NOTICE}\nLook at {sheet}; the single pictures lie beside it.")
+
+
+def _explained(label: str, driver: np.ndarray, drawn: Drawn) -> dict[str, np.ndarray]:
+    """The driving picture, what the extractor saw in it, what the control network is shown, and what was drawn."""
+    face = drawn.portrait.driving.frames[0]
+    _, own, _ = fit_picture(drawn.portrait.picture, drawn.portrait.track.frames[0], SIDE, SIDE, "face")
+    assert own is not None
+    target = retarget(face, own)
+    return {
+        f"driving {label}": driver,
+        f"seen {label}": draw_preview(driver, face),
+        f"condition {label}": condition_image(target.rotation, target.translation, SIDE, SIDE),
+        f"result {label}": drawn.picture,
+    }
+
+
+def _astronaut() -> np.ndarray:
+    try:
+        from skimage import data
+    except ImportError as error:
+        raise DependencyError("the demo's photo comes with scikit-image: pip install scikit-image") from error
+    return np.ascontiguousarray(data.astronaut()[20:290, 90:360])
+
+
+def _tilted(photo: np.ndarray, degrees: float) -> np.ndarray:
+    """Turned about its middle."""
+    height, width = photo.shape[:2]
+    matrix = cv2.getRotationMatrix2D((width / 2, height / 2), degrees, 1.0)
+    return cv2.warpAffine(photo, matrix, (width, height), borderMode=cv2.BORDER_REFLECT)
+
+
+def _jaw_dropped(photo: np.ndarray) -> np.ndarray:
+    """The astronaut with the mouth pulled open."""
+    x_middle, upper, lower, drop = 135.0, 122.0, 130.0, 14.0  # px: middle of the mouth, inner edges of the lips
+    height, width = photo.shape[:2]
+    y, x = np.mgrid[:height, :width].astype(np.float32)
+    # Source rows of a column through the mouth's middle: the gap between the lips grows, the neck takes it back.
+    rows = np.interp(y, [0, upper, lower + drop, lower + 6 * drop, height], [0, upper, lower, lower + 6 * drop, height])
+    share = np.exp(-(((x - x_middle) / 40.0) ** 2))
+    source = y + (rows - y) * share
+    return cv2.remap(photo, x, source.astype(np.float32), cv2.INTER_CUBIC, borderMode=cv2.BORDER_REFLECT)
