@@ -12,12 +12,10 @@ import re
 from dataclasses import dataclass
 from functools import lru_cache
 from pathlib import Path
-from typing import Literal
 
 from lib_hellomeme.checkpoints.load import WEIGHT_SUFFIXES, identify
 from lib_hellomeme.errors import CheckpointError, MissingFileError
-
-Expression = Literal["pdfgc", "arkit"]
+from lib_hellomeme.networks.expression import ExpressionKind
 
 
 @dataclass(frozen=True)
@@ -118,12 +116,12 @@ class Generation:
 
     name: str
     reference: str
-    control: dict[Expression, tuple[str, ...]]
+    control: dict[ExpressionKind, tuple[str, ...]]
     motion: tuple[str, ...] | None
     """What videos need beside the picture networks; None where nothing was published."""
 
 
-def _either(*control: str) -> dict[Expression, tuple[str, ...]]:
+def _either(*control: str) -> dict[ExpressionKind, tuple[str, ...]]:
     return {"pdfgc": control, "arkit": control}
 
 
@@ -149,7 +147,7 @@ GENERATIONS: dict[str, Generation] = {
 }
 
 
-def files_of(generation: str, expression: Expression = "pdfgc", video: bool = False) -> tuple[WeightFile, ...]:
+def files_of(generation: str, expression: ExpressionKind = "pdfgc", video: bool = False) -> tuple[WeightFile, ...]:
     """The networks that a generation (a key of GENERATIONS) runs. Face extractors are not among them.
 
     Raises CheckpointError where videos are asked of a generation that has no motion network.

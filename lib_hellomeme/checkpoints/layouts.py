@@ -12,7 +12,8 @@ from torch import nn
 from lib_hellomeme.networks.animatediff import AnimateDiffAdapter
 from lib_hellomeme.networks.clip_vision import ClipVision
 from lib_hellomeme.networks.control import ControlBase, ControlProjection, ConvolutionProjector, STKCrossAttentionV4
-from lib_hellomeme.networks.control_v3 import ControlV3, ExpressionKind, control_v1, control_v2
+from lib_hellomeme.networks.control_v3 import ControlV3, control_v1, control_v2
+from lib_hellomeme.networks.expression import ExpressionKind
 from lib_hellomeme.networks.motion import KnittedMotion, KnittedMotionV5, MotionAdapter
 from lib_hellomeme.networks.pd_fgc import PdfgcEncoder
 from lib_hellomeme.networks.reference import PUBLISHED_WIDTHS, KnittedReference, KnittedReferenceV5, ReferenceAdapter

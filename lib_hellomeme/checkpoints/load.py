@@ -109,8 +109,11 @@ def _header_shapes(file: Any) -> dict[str, Sequence[int]]:
 def _refuse_what_holds_no_weights(path: Path) -> None:
     if not path.is_file():
         raise MissingFileError(f"there is no weight file {path}")
-    with path.open("rb") as file:
-        start = file.read(64).lstrip()
+    try:
+        with path.open("rb") as file:
+            start = file.read(64).lstrip()
+    except OSError as error:
+        raise CheckpointError(f"{path.name} cannot be read: {error.strerror}") from error
     if not start:
         raise CheckpointError(f"{path.name} is empty: download it again")
     if start.startswith(b"version https://git-lfs"):

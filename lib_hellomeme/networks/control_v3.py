@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import Literal
 
 import torch
 from torch import Tensor, nn
@@ -11,12 +10,17 @@ from torch import Tensor, nn
 from lib_hellomeme.networks.attention import Attention
 from lib_hellomeme.networks.control import shrink
 from lib_hellomeme.networks.convolutions import DownBlock
-from lib_hellomeme.networks.expression import ARKIT_SCALE, PDFGC_SCALE, ArkitExpression, Expression, PdfgcExpression
+from lib_hellomeme.networks.expression import (
+    ARKIT_SCALE,
+    PDFGC_SCALE,
+    ArkitExpression,
+    Expression,
+    ExpressionKind,
+    PdfgcExpression,
+)
 from lib_hellomeme.networks.feed_forward import FeedForward, TimestepEmbedding
 from lib_hellomeme.networks.positional import SinusoidalPositionalEmbedding, timestep_embedding
 from lib_hellomeme.networks.reference import PUBLISHED_WIDTHS
-
-ExpressionKind = Literal["arkit", "pdfgc"]
 
 
 class KnittedCrossAttention(nn.Module):
@@ -66,11 +70,10 @@ class KnittedControl(nn.Module):
         self.sites = tuple(sites)
         self.factor = factor
         self.conv_in = nn.Conv2d(3, stem, kernel_size=3, padding=1, bias=False)
-        if "arkit" in kinds:
-            self.exp_proj = TimestepEmbedding(context_width, context_width)
-            self.face_proj = TimestepEmbedding(1024, context_width)
-        if "pdfgc" in kinds:
-            self.emo_proj = TimestepEmbedding(context_width, context_width)
+        arkit, pdfgc = "arkit" in kinds, "pdfgc" in kinds
+        self.exp_proj = TimestepEmbedding(context_width, context_width) if arkit else None
+        self.face_proj = TimestepEmbedding(1024, context_width) if arkit else None
+        self.emo_proj = TimestepEmbedding(context_width, context_width) if pdfgc else None
         self.blocks_down = nn.ModuleList(
             KnittedCrossAttention(width_in, width_out, context_width, context_length)
             for width_in, width_out in zip([stem, *channels[:-1]], channels, strict=True)
@@ -89,10 +92,10 @@ class KnittedControl(nn.Module):
     def _tokens(self, expression: Expression) -> Tensor:
         """(n, 54 or 548, context width) in the dtype of the weights."""
         dtype = self.conv_in.weight.dtype
-        if isinstance(expression, ArkitExpression) and hasattr(self, "exp_proj"):
+        if isinstance(expression, ArkitExpression) and self.exp_proj and self.face_proj:
             values = timestep_embedding(expression.coefficients * ARKIT_SCALE, self.context_width).to(dtype)  # n 51 C
             return self.exp_proj(torch.cat([self.face_proj(expression.face_parts.to(dtype)), values], dim=1))
-        if isinstance(expression, PdfgcExpression) and hasattr(self, "emo_proj"):
+        if isinstance(expression, PdfgcExpression) and self.emo_proj:
             values = timestep_embedding(expression.embedding * PDFGC_SCALE, self.context_width).to(dtype)  # n 548 C
             return self.emo_proj(values)
         raise ValueError(f"this control network does not take an expression of the kind {type(expression).__name__}")

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from typing import Literal
 
 from torch import Tensor, nn
 
@@ -31,6 +32,7 @@ class PdfgcExpression:
 
 
 Expression = ArkitExpression | PdfgcExpression
+ExpressionKind = Literal["arkit", "pdfgc"]
 
 
 class ExpressionTokens(nn.Module):

@@ -5,6 +5,7 @@ from functools import partial
 import pytest
 import torch
 from torch import Tensor
+from torch.utils.flop_counter import FlopCounterMode
 
 from lib_hellomeme.networks.reference import KnittedReference, KnittedReferenceV5, ReferenceAdapter, STKReference
 from tests.goldens_format import seed_weights, seeded
@@ -80,6 +81,21 @@ def test_half_precision(layer, dtype):
 def test_a_prepared_reference_moves_to_another_dtype(layer):
     prepared = layer.prepare(seeded("reference", (1, 64, 4, 4))).to(dtype=torch.bfloat16)
     assert prepared.column_values.dtype == torch.bfloat16
+
+
+PROJECTIONS_PER_TOKEN = {KnittedReference: 17, KnittedReferenceV5: 17, STKReference: 26}
+
+
+def test_reading_costs_no_more_than_it_must(layer):
+    """In multiples of C^2 a hidden token: 8 linear layers, and 9 for each convolution. The reference costs nothing."""
+    prepared = layer.prepare(seeded("reference", (1, 64, 4, 6)))
+    hidden = seeded("hidden", (3, 64, 4, 6))
+    with FlopCounterMode(display=False) as counter:
+        layer.read(hidden, prepared)
+    counts = counter.get_flop_counts()["Global"]
+    attention = sum(count for operation, count in counts.items() if "attention" in str(operation))
+    spent = (counter.get_total_flops() - attention) / (2 * 64**2 * 3 * 4 * 6)
+    assert spent == PROJECTIONS_PER_TOKEN[type(layer)]
 
 
 def test_sites_of_the_generations():
