@@ -26,6 +26,7 @@ class Paint(IntEnum):
     SKIN = auto()
     SKIN_DARK = auto()
     SKIN_LIGHT = auto()
+    CREASE = auto()
     BLUSH = auto()
     NECK = auto()
     NECK_DARK = auto()

@@ -54,7 +54,15 @@ REGION_PAINTS: dict[Region, tuple[Paint, ...]] = {
     Region.BACKGROUND: (Paint.BACKGROUND, Paint.BACKDROP),
     Region.HAIR: (Paint.HAIR, Paint.HAIR_LIGHT, Paint.HAIR_DARK),
     Region.CLOTHES: (Paint.CLOTHES, Paint.CLOTHES_DARK, Paint.CLOTHES_LIGHT),
-    Region.SKIN: (Paint.SKIN, Paint.SKIN_DARK, Paint.SKIN_LIGHT, Paint.BLUSH, Paint.NECK, Paint.NECK_DARK),
+    Region.SKIN: (
+        Paint.SKIN,
+        Paint.SKIN_DARK,
+        Paint.SKIN_LIGHT,
+        Paint.CREASE,
+        Paint.BLUSH,
+        Paint.NECK,
+        Paint.NECK_DARK,
+    ),
     Region.EYE_WHITE: (Paint.SCLERA, Paint.SCLERA_DARK),
     Region.IRIS: (Paint.IRIS, Paint.IRIS_DARK, Paint.PUPIL, Paint.GLINT),
     Region.LASHES: (Paint.LASHES,),
@@ -254,7 +262,7 @@ def _draw_creases(canvas: Canvas, view: View, head: Head, skin: np.ndarray) -> N
     for sign in (-1, 1):
         for points, amount in _creases(head, sign):
             line = view(head.on_face(np.array(points) * [sign, 1]))
-            canvas.line(line, 0.03 * amount * view.scale, Paint.SKIN_DARK, skin)
+            canvas.line(line, 0.03 * amount * view.scale, Paint.CREASE, skin)
 
 
 def _creases(head: Head, sign: int) -> list[tuple[list[tuple[float, float]], float]]:
@@ -269,7 +277,7 @@ def _creases(head: Head, sign: int) -> list[tuple[list[tuple[float, float]], flo
         ([(0.14, 0.115), (0.215, 0.09), (0.3, 0.115)], expression.side("cheekSquint", sign)),
         ([(0.07, 0.2), (0.1, 0.165)], sneer),
         ([(0.06, 0.155), (0.095, 0.13)], sneer),
-        ([(out + 0.04, y + 0.05), (out + 0.07, y), (out + 0.04, y - 0.05)], 1.4 * expression.side("mouthDimple", sign)),
+        ([(out + 0.04, y + 0.05), (out + 0.07, y), (out + 0.04, y - 0.05)], expression.side("mouthDimple", sign)),
         ([(0.035, 0.34), (0.03, 0.4)], expression.side("browDown", sign)),
     ]
 
@@ -405,6 +413,7 @@ def _palette(person: Identity) -> dict[Paint, Colour]:
         Paint.CLOTHES_LIGHT: mixed(clothes, WHITE, 0.35),
         Paint.SKIN: skin,
         Paint.SKIN_DARK: shade,
+        Paint.CREASE: mixed(shade, BLACK, 0.2),
         Paint.SKIN_LIGHT: mixed(skin, WHITE, 0.4),
         Paint.BLUSH: mixed(skin, (236, 84, 84), 0.26),
         Paint.NECK: mixed(skin, shade, 0.25),

@@ -22,6 +22,7 @@ from lib_hellomeme.training.identity import BACKGROUNDS, HAIRS, MEN_HAIR, WOMEN_
 from lib_hellomeme.training.people import Region, Rendering, render
 
 SIZE = 128
+Rotation = tuple[float, float, float]
 PLAIN = replace(
     random_identity(np.random.default_rng(0)),
     woman=True,
@@ -121,7 +122,8 @@ def test_turning_moves_the_nose() -> None:
 
 def test_gaze_moves_the_iris() -> None:
     def middle(**amounts: float) -> np.ndarray:
-        return np.argwhere(draw(**amounts).regions == Region.IRIS).mean(axis=0)
+        shown = render(PLAIN, face_state(SIZE, expression=coefficients(**amounts)))
+        return np.argwhere(shown.regions == Region.IRIS).mean(axis=0)
 
     left = middle(eyeLookOutLeft=1.0, eyeLookInRight=1.0)
     right = middle(eyeLookInLeft=1.0, eyeLookOutRight=1.0)
@@ -178,6 +180,7 @@ def test_anchors_lie_where_they_are_drawn() -> None:
     ]
     dark = np.isin(shown.regions.ravel()[inside], [Region.MOUTH, Region.LIPS])
     assert dark.mean() > 0.95
+    assert shown.face.box is not None
     x0, y0, x1, y1 = shown.face.box
     assert 0 < x0 < SIZE * CENTRE[0] < x1 < SIZE
     assert 0 < y0 < SIZE * CENTRE[1] < y1 < SIZE
