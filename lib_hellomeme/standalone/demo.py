@@ -33,8 +33,10 @@ def run_demo(folder: str | os.PathLike[str]) -> None:
     write_networks(models / "hellomeme")
 
     print("2/4 Making driving pictures out of a photo (NASA's of Eileen Collins, which scikit-image brings)")
-    photo = _astronaut()
-    drivers = {"tilted, mouth open": _tilted(_jaw_dropped(photo), -20.0), "mirrored": _tilted(photo[:, ::-1], 15.0)}
+    whole = _astronaut()
+    photo = _head(whole)
+    mirrored = np.ascontiguousarray(_head(whole, -15.0)[:, ::-1])
+    drivers = {"tilted, mouth open": _head(_jaw_dropped(whole), -20.0), "mirrored": mirrored}
 
     print("3/4 Loading the files and drawing")
     host = EmbeddedHost(checkpoint, models / "hellomeme")
@@ -71,23 +73,23 @@ def _astronaut() -> np.ndarray:
         from skimage import data
     except ImportError as error:
         raise DependencyError("the demo's photo comes with scikit-image: pip install scikit-image") from error
-    return np.ascontiguousarray(data.astronaut()[20:290, 90:360])
+    return data.astronaut()
 
 
-def _tilted(photo: np.ndarray, degrees: float) -> np.ndarray:
-    """Turned about its middle."""
-    height, width = photo.shape[:2]
-    matrix = cv2.getRotationMatrix2D((width / 2, height / 2), degrees, 1.0)
-    return cv2.warpAffine(photo, matrix, (width, height), borderMode=cv2.BORDER_REFLECT)
+def _head(photo: np.ndarray, degrees: float = 0.0) -> np.ndarray:
+    """Head and shoulders of the astronaut, turned to the left."""
+    turn = cv2.getRotationMatrix2D((225.0, 155.0), degrees, 1.0)
+    turned = cv2.warpAffine(photo, turn, photo.shape[1::-1], borderMode=cv2.BORDER_REPLICATE)
+    return np.ascontiguousarray(turned[20:290, 90:360])
 
 
 def _jaw_dropped(photo: np.ndarray) -> np.ndarray:
     """The astronaut with the mouth pulled open."""
-    x_middle, upper, lower, drop = 135.0, 122.0, 130.0, 14.0  # px: middle of the mouth, inner edges of the lips
+    x_middle, upper, lower, drop = 225.0, 142.0, 150.0, 14.0  # px: middle of the mouth, inner edges of the lips
     height, width = photo.shape[:2]
     y, x = np.mgrid[:height, :width].astype(np.float32)
     # Source rows of a column through the mouth's middle: the gap between the lips grows, the neck takes it back.
     rows = np.interp(y, [0, upper, lower + drop, lower + 6 * drop, height], [0, upper, lower, lower + 6 * drop, height])
     share = np.exp(-(((x - x_middle) / 40.0) ** 2))
     source = y + (rows - y) * share
-    return cv2.remap(photo, x, source.astype(np.float32), cv2.INTER_CUBIC, borderMode=cv2.BORDER_REFLECT)
+    return cv2.remap(photo, x, source.astype(np.float32), cv2.INTER_CUBIC, borderMode=cv2.BORDER_REPLICATE)
