@@ -13,16 +13,42 @@ from contextlib import contextmanager
 from typing import Any
 
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 
-from lib_hellomeme.unet.hooks import Current, tapped, watch
+from lib_hellomeme.unet.hooks import (
+    Current,
+    attention_layers,
+    by_site,
+    contexts_of,
+    output_of,
+    tapped,
+    watch,
+)
 from lib_hellomeme.unet.ldm import LEVEL_INPUTS, LEVEL_OUTPUTS
-from lib_hellomeme.unet.port import MID, UP, Begin, Call, Describe, Port, Tap
+from lib_hellomeme.unet.port import (
+    BLOCKS,
+    CROSS_ATTENTION,
+    MID,
+    SELF_ATTENTION,
+    UP,
+    AnyTap,
+    AttentionTap,
+    Begin,
+    Call,
+    Describe,
+    Port,
+    Tap,
+    in_order,
+)
 
-PLACES = {site: ("input", index) for site, index in LEVEL_OUTPUTS.items()} | {
-    site: ("output", index) for site, index in LEVEL_INPUTS.items()
-}
-MIDDLE = ("middle", 0)
+BLOCK_PLACES = [*(("input", k) for k in range(12)), ("middle", 0), *(("output", k) for k in range(12))]
+PLACES = (
+    {site: ("input", index) for site, index in LEVEL_OUTPUTS.items()}
+    | {site: ("output", index) for site, index in LEVEL_INPUTS.items()}
+    | {MID: ("middle", 0)}
+    | dict(zip(BLOCKS, BLOCK_PLACES, strict=True))
+)
+Patch = tuple[str, Callable]  # the name of one of Forge's lists, and a function to put there
 
 
 class ForgePort(Port):
@@ -32,6 +58,13 @@ class ForgePort(Port):
         self.patcher = patcher
         self.unet = patcher.model.diffusion_model
         self.in_channels = self.unet.input_blocks[0][0].in_channels
+        stages = [*self.unet.input_blocks, self.unet.middle_block, *self.unet.output_blocks]
+        self.attention = attention_layers(stages)
+        self.attention_places = [
+            (*place, index)
+            for place, stage in zip(BLOCK_PLACES, stages, strict=True)
+            for index, _ in enumerate(module for module in stage.modules() if hasattr(module, "attn1"))
+        ]
 
     @property
     def dtype(self) -> torch.dtype:
@@ -42,30 +75,37 @@ class ForgePort(Port):
         return self.patcher.load_device
 
     @contextmanager
-    def attach(self, taps: Sequence[Tap], describe: Describe, begin: Begin | None = None) -> Iterator[None]:
+    def attach(self, taps: Sequence[AnyTap], describe: Describe, begin: Begin | None = None) -> Iterator[None]:
         options = self.patcher.model_options["transformer_options"]
         names = ("x", "timesteps", "context", "transformer_options")
         with watch(self.unet, names, describe, begin) as current:
-            added = [_patch(tap, current) for tap in taps]
+            added = self._patches(taps, current)
             _extend(options, added)
             try:
                 yield
             finally:
                 _withdraw(options, added)
 
-    def run(self, call: Call, taps: Sequence[Tap] = ()) -> Tensor:
+    def run(self, call: Call, taps: Sequence[AnyTap] = ()) -> Tensor:
         options: dict[str, Any] = {}
-        _extend(options, [_patch(tap, lambda: call) for tap in taps])
+        _extend(options, self._patches(taps, lambda: call))
         forward = type(self.unet).forward
         return forward(self.unet, call.sample, call.timestep, context=call.context, transformer_options=options)
 
+    def _patches(self, taps: Sequence[AnyTap], current: Current) -> list[Patch]:
+        patches = [_patch(tap, current) for tap in in_order([tap for tap in taps if isinstance(tap, Tap)])]
+        for site, here in by_site(taps).items():
+            kind = "attn1" if site in SELF_ATTENTION else "attn2"
+            place = self.attention_places[(SELF_ATTENTION if kind == "attn1" else CROSS_ATTENTION).index(site)]
+            patches += _attention_patches(kind, place, self.attention[site], here, current)
+        return patches
 
-def _patch(tap: Tap, current: Current) -> tuple[str, Callable]:
-    """The name of Forge's list for this tap, and the function to put there."""
-    if tap.site == MID:
+
+def _patch(tap: Tap, current: Current) -> Patch:
+    if tap.site in (MID, *BLOCKS):
 
         def inner(h: Tensor, when: str, layer: Any, index: int, block: Any, options: dict) -> Tensor:
-            last = when == "after" and options["block"] == MIDDLE and index == len(block) - 1
+            last = when == "after" and options["block"] == PLACES[tap.site] and index == len(block) - 1
             return tapped(tap, h, current()) if last else h
 
         return "block_inner_modifiers", inner
@@ -80,6 +120,33 @@ def _patch(tap: Tap, current: Current) -> tuple[str, Callable]:
         return tapped(tap, h, current()) if options["block"] == PLACES[tap.site] else h
 
     return "input_block_patch" if tap.skip else "input_block_patch_after_skip", input
+
+
+def _attention_patches(
+    kind: str, place: tuple, layer: nn.Module, taps: Sequence[AttentionTap], current: Current
+) -> list[Patch]:
+    """What the taps need at one layer: Forge asks before it for keys and values, the same for all rows, and after it
+    for the output. What the first was given is kept for the second."""
+    asked: list[tuple[Call, Tensor, list[Tensor]]] = []
+
+    def before(x: Tensor, context: Tensor, value: Tensor, options: dict) -> tuple[Tensor, Tensor, Tensor]:
+        asked.clear()
+        call = current()
+        if call is None or (*options["block"], options["block_index"]) != place:
+            return x, context, value
+        contexts = contexts_of(taps, x, context, call)
+        asked.append((call, x, contexts))
+        if value is not context:  # another patch gave the values tokens of their own
+            return x, contexts[-1], contexts_of(taps, x, value, call)[-1]
+        return x, contexts[-1], contexts[-1]
+
+    def after(output: Tensor, options: dict) -> Tensor:
+        if not asked:
+            return output
+        call, x, contexts = asked.pop()
+        return output_of(taps, layer, x, contexts, output, call)
+
+    return [(f"{kind}_patch", before), (f"{kind}_output_patch", after)]
 
 
 def _lists(options: dict, name: str) -> dict:

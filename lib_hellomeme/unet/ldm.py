@@ -7,7 +7,7 @@ from torch import Tensor, nn
 from torch.utils.hooks import RemovableHandle
 
 from lib_hellomeme.unet.hooks import Current, HookPort, tapped
-from lib_hellomeme.unet.port import DOWN, MID, UP, Call, Tap
+from lib_hellomeme.unet.port import BLOCKS, DOWN, MID, UP, Call, Tap
 
 LEVEL_OUTPUTS: dict[str, int] = dict(
     zip(DOWN, (3, 6, 9, 11), strict=True)
@@ -19,13 +19,17 @@ class LdmPort(HookPort):
     """Sites of an LDM UNet of SD1.5's structure, of any width."""
 
     argument_names = ("x", "timesteps", "context", "options")
+    context_name = "context"
 
     def __init__(self, unet: nn.Module) -> None:
-        super().__init__(unet)
+        self.blocks = [*unet.input_blocks, unet.middle_block, *unet.output_blocks]
+        super().__init__(unet, self.blocks)
         self.in_channels = unet.input_blocks[0][0].in_channels
 
     def _hook(self, tap: Tap, current: Current) -> RemovableHandle:
         unet = self.unet
+        if tap.site in BLOCKS:
+            return _tap_output(self.blocks[BLOCKS.index(tap.site)], tap, current)
         if tap.site in DOWN and not tap.skip:
             following = LEVEL_OUTPUTS[tap.site] + 1
             block = unet.input_blocks[following] if following < len(unet.input_blocks) else unet.middle_block

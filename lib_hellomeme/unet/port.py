@@ -18,21 +18,35 @@ DOWN = ("down.0", "down.1", "down.2", "down.3")
 MID = "mid"
 UP = ("up.0", "up.1", "up.2", "up.3")
 SITES = (*DOWN, MID, *UP)
+BLOCKS = tuple(f"block.{k}" for k in range(25))  # outputs of 12 input blocks, the middle block, 12 output blocks
+SELF_ATTENTION = tuple(f"self_attention.{k}" for k in range(16))  # in order of execution
+CROSS_ATTENTION = tuple(f"cross_attention.{k}" for k in range(16))
 
 
 @dataclass(frozen=True)
 class Rows:
-    """What each row of a running batch is: whether it carries the negative prompt, and which frame of a video it is."""
+    """What each row of a running batch is: whether it carries the negative prompt, which frame of a video and which
+    picture of the host's batch it is."""
 
     uncond: tuple[bool, ...]
     frame: tuple[int, ...] = ()
+    picture: tuple[int, ...] = ()
 
     def __post_init__(self) -> None:
-        if not self.frame:
-            object.__setattr__(self, "frame", (0,) * len(self.uncond))
+        for name in ("frame", "picture"):
+            if not getattr(self, name):
+                object.__setattr__(self, name, (0,) * len(self.uncond))
 
     def __len__(self) -> int:
         return len(self.uncond)
+
+    def chosen(self, rows: Sequence[int]) -> Rows:
+        """These rows alone."""
+        return Rows(
+            tuple(self.uncond[row] for row in rows),
+            tuple(self.frame[row] for row in rows),
+            tuple(self.picture[row] for row in rows),
+        )
 
 
 @dataclass(frozen=True)
@@ -55,13 +69,50 @@ class Tap:
     """A function at a site: `function(hidden (n, C, h, w), call)` returns what takes the place of `hidden`.
 
     A tap never writes into the tensor it is given. `skip` matters in the encoder only: whether the skip connection
-    that leaves at the site carries the change too. At one site taps with `skip` run before those without, and
-    otherwise in the order in which they were given.
+    that leaves at the site carries the change too; at the sites of BLOCKS it always does. Where sites coincide, taps
+    at BLOCKS run first, then those with `skip`, and otherwise they run in the order in which they were given.
     """
 
     site: str
     function: Callable[[Tensor, Call], Tensor]
     skip: bool = False
+
+
+@dataclass(frozen=True)
+class Attended:
+    """An attention layer that has just been evaluated.
+
+    `x` (n, t, C) attended to what the tap's `context` made of `context` (n, s, width), and gave `output` (n, t, C).
+    `attend(x, context)` is the layer's computation once more, of any rows and by whatever optimised attention is in
+    use; no tap and no hook sees it.
+    """
+
+    x: Tensor
+    context: Tensor
+    output: Tensor
+    attend: Callable[[Tensor, Tensor], Tensor]
+
+
+@dataclass(frozen=True)
+class AttentionTap:
+    """Functions at a site of SELF_ATTENTION or CROSS_ATTENTION.
+
+    `context(x (n, t, C), context (n, s, width), call)` returns what the layer attends to in place of `context`, which
+    in self-attention is `x`. `output(attended, call)` returns what takes the place of the layer's output. Taps at one
+    site nest: each is given the context that the taps before it made, and the output that the taps after it made.
+    """
+
+    site: str
+    context: Callable[[Tensor, Tensor, Call], Tensor]
+    output: Callable[[Attended, Call], Tensor] | None = None
+
+
+AnyTap = Tap | AttentionTap
+
+
+def in_order(taps: Sequence[Tap]) -> list[Tap]:
+    """Taps in the order in which they run where sites coincide."""
+    return sorted(taps, key=lambda tap: (tap.site not in BLOCKS, not tap.skip))  # stable: else as given
 
 
 # What a host says of a call that has just begun: (sample, timestep, context, options) -> Call, or None to leave the
@@ -77,7 +128,7 @@ class Port(ABC):
 
     @abstractmethod
     def attach(
-        self, taps: Sequence[Tap], describe: Describe, begin: Begin | None = None
+        self, taps: Sequence[AnyTap], describe: Describe, begin: Begin | None = None
     ) -> AbstractContextManager[None]:
         """Attach `taps` to every call of the UNet until the context is left, by whatever way.
 
@@ -86,7 +137,7 @@ class Port(ABC):
         """
 
     @abstractmethod
-    def run(self, call: Call, taps: Sequence[Tap] = ()) -> Tensor:
+    def run(self, call: Call, taps: Sequence[AnyTap] = ()) -> Tensor:
         """Run one bare pass with these taps alone. Returns the UNet's output (n, C, h, w).
 
         It may run inside another call: taps attached to that one stay silent.
