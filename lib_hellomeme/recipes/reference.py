@@ -1,0 +1,178 @@
+"""Reference units: a picture's features read while sampling, as ControlNet's reference preprocessors made known.
+
+Facts (gates, modes, formulas) after sd-webui-controlnet 56cec5b; see tests/goldens/README.md for how it computes.
+
+1. Write pass: the UNet sees the reference at the noise level of the step. Each self-attention layer leaves its input,
+   each gated block the statistics of its output.
+2. Read: self-attention looks at [its own tokens; the reference's]; blocks take the reference's statistics.
+3. Uncond rows go by that only by 1 − fidelity.
+
+The weight of a unit opens gates: a place takes part where weight > gate, first the widest layers.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import Literal, get_args
+
+import torch
+from torch import Tensor
+
+from lib_hellomeme.errors import SettingsError
+from lib_hellomeme.sampling.banks import Noise, Writer, Writing, joined
+from lib_hellomeme.sampling.fidelity import row_shares
+from lib_hellomeme.sampling.noising import seeded_noise
+from lib_hellomeme.taps.adain import Style, adain, record_statistics
+from lib_hellomeme.taps.attention import Look, read, record_tokens
+from lib_hellomeme.taps.bank import Bank
+from lib_hellomeme.taps.masks import keep_touched
+from lib_hellomeme.unet.port import BLOCKS, SELF_ATTENTION, AnyTap, Call, Port
+
+Kind = Literal["reference_only", "reference_adain", "reference_adain+attn"]
+Mode = Literal["Balanced", "My prompt is more important", "ControlNet is more important"]
+
+WIDEST_FIRST = (4, 5, 6, 7, 8, 9, 2, 3, 10, 11, 12, 0, 1, 13, 14, 15)  # self-attention layers
+ATTENTION_GATES: Mapping[str, float] = {SELF_ATTENTION[k]: rank / 16 for rank, k in enumerate(WIDEST_FIRST)}
+BLOCK_GATES: Mapping[str, float] = (
+    {BLOCKS[12]: 0.0}  # the middle block
+    | {BLOCKS[k]: 2 * (1 - rank / 6) for rank, k in enumerate((4, 5, 7, 8, 10, 11))}  # input blocks
+    | {BLOCKS[13 + k]: 2 * k / 8 for k in range(8)}  # output blocks
+)
+
+
+@dataclass(frozen=True)
+class Unit:
+    """One reference.
+
+    latents (1, 4, h, w): scaled, of any size. weight opens gates, in [0, 2]; strength in [0, 1] moves everything that
+    the unit does towards nothing. It acts while start <= progress < end, or to the last step where end is 1. look
+    (1, 1, H, W): where in the reference to look; apply (1, 1, H, W): where in the picture to go by it; both in [0, 1],
+    of any size. Raises SettingsError for an unknown kind or mode and for an empty mask.
+    """
+
+    latents: Tensor
+    kind: Kind = "reference_only"
+    weight: float = 1.0
+    fidelity: float = 0.5
+    mode: Mode = "Balanced"
+    start: float = 0.0
+    end: float = 1.0
+    strength: float = 1.0
+    look: Tensor | None = None
+    apply: Tensor | None = None
+
+    def __post_init__(self) -> None:
+        for value, known in ((self.kind, get_args(Kind)), (self.mode, get_args(Mode))):
+            if value not in known:
+                raise SettingsError(f"Reference unit: {value!r} is not one of {', '.join(known)}.")
+        if any(mask is not None and not (mask >= 0.5).any() for mask in (self.look, self.apply)):
+            raise SettingsError("A mask of a reference unit is empty: draw one, or leave it out.")
+
+    @property
+    def sites(self) -> list[str]:
+        """Where the unit writes and is read."""
+        attention = [site for site, gate in ATTENTION_GATES.items() if self.weight > gate]
+        blocks = [site for site, gate in BLOCK_GATES.items() if self.weight > gate]
+        return (attention if self.kind != "reference_adain" else []) + (blocks if self.kind != "reference_only" else [])
+
+    @property
+    def fidelity_in_effect(self) -> float:
+        return {"My prompt is more important": 0.0, "ControlNet is more important": 1.0}.get(self.mode, self.fidelity)
+
+    @property
+    def alone(self) -> bool:
+        """Whether the unit is looked at by itself, not together with the others."""
+        return self.apply is not None or self.strength < 1
+
+    def acts(self, call: Call) -> bool:
+        return self.start <= call.progress and (call.progress < self.end or self.end == 1)
+
+    def write_taps(self, bank: Bank) -> list[AnyTap]:
+        def keep(tokens: Tensor, call: Call) -> Tensor:
+            return tokens if self.look is None else keep_touched(tokens, self.look, *self.latents.shape[-2:])
+
+        return [
+            record_tokens(site, bank, keep) if site in ATTENTION_GATES else record_statistics(site, bank, self.look)
+            for site in self.sites
+        ]
+
+
+class ReferenceUnits:
+    """The taps of one sampling. Attach them with `port.attach(r.taps(), describe, r.begin)`.
+
+    alphas_cumprod: of the checkpoint's schedule, (1000,). seeds: of each picture of the batch; they decide the noise,
+    which depends on nothing else but the unit's place, the row's kind and the timestep. `writing` with its defaults is
+    what sd-webui-controlnet does; its other values are faster. noise: for each unit, to be used instead of seeds.
+
+    Units applied everywhere at full strength are looked at together: their tokens compete in one attention, their
+    fidelities, means and variances are averaged where they meet. Each other unit changes the result by itself.
+    """
+
+    def __init__(
+        self,
+        port: Port,
+        units: Sequence[Unit],
+        alphas_cumprod: Tensor,
+        seeds: Sequence[int] = (0,),
+        writing: Writing | None = None,
+        noise: Sequence[Noise] | None = None,
+    ) -> None:
+        writing = writing or Writing()
+        noise = noise or [_noise_of(unit, place, seeds, writing) for place, unit in enumerate(units)]
+        self.units = [
+            (unit, Writer(port, unit.latents, unit.write_taps, writing, own, alphas_cumprod))
+            for unit, own in zip(units, noise, strict=True)
+            if unit.sites and unit.strength
+        ]
+        self._looks: dict[str, list[Look]] = {}
+        self._styles: dict[str, list[Style]] = {}
+
+    def taps(self) -> list[AnyTap]:
+        sites = {site for unit, _ in self.units for site in unit.sites}
+        attention = [
+            read(site, lambda call, site=site: self._looks.get(site, ())) for site in SELF_ATTENTION if site in sites
+        ]
+        return attention + [
+            adain(site, lambda call, site=site: self._styles.get(site, ())) for site in BLOCKS if site in sites
+        ]
+
+    def begin(self, call: Call) -> None:
+        """Write what the rows of this call read."""
+        self._looks, self._styles = {}, {}
+        acting = [(unit, writer) for unit, writer in self.units if unit.acts(call)]
+        together = [(unit, writer) for unit, writer in acting if not unit.alone]
+        for group in ([together] if together else []) + [[each] for each in acting if each[0].alone]:
+            self._add(group, call)
+
+    def _add(self, group: Sequence[tuple[Unit, Writer]], call: Call) -> None:
+        """What units that are looked at together leave at each site."""
+        least = min(unit.fidelity_in_effect for unit, _ in group)
+        needed = [share > 0 for share in row_shares(call.rows, least)]
+        if not any(needed):
+            return
+        banks = [(unit, writer.bank(call, needed)) for unit, writer in group]
+        strength, where = group[0][0].strength, group[0][0].apply
+        for site in dict.fromkeys(site for unit, _ in group for site in unit.sites):
+            wrote = [(unit, bank[site]) for unit, bank in banks if site in bank]
+            fidelity = sum(unit.fidelity_in_effect for unit, _ in wrote) / len(wrote)
+            share = tuple(strength * value for value in row_shares(call.rows, fidelity))
+            features = [each for _, each in wrote]
+            if site in ATTENTION_GATES:
+                self._looks.setdefault(site, []).append(Look(joined(features), share, where))
+            else:
+                self._styles.setdefault(site, []).append(Style(_mean(features), share, where))
+
+
+def _noise_of(unit: Unit, place: int, seeds: Sequence[int], writing: Writing) -> Noise:
+    def noise(call: Call, row: int) -> Tensor:
+        uncond = call.rows.uncond[row] if writing.context is None else None
+        key = (seeds[call.rows.picture[row]], place, uncond, float(call.timestep[row]))
+        return seeded_noise(unit.latents.shape, *key)
+
+    return noise
+
+
+def _mean(statistics: Sequence[Tensor]) -> Tensor:
+    """The average of several references' statistics (n or 1, 2, C, 1, 1)."""
+    return torch.stack(torch.broadcast_tensors(*statistics)).mean(0)

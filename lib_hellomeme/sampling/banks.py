@@ -1,0 +1,181 @@
+"""Write passes while sampling: which rows of a reference are written, at which noise level, and when again."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from typing import Literal
+
+import torch
+from torch import Tensor
+
+from lib_hellomeme.sampling.fidelity import row_shares
+from lib_hellomeme.sampling.noising import noised
+from lib_hellomeme.taps.attention import Look, Merge, read
+from lib_hellomeme.taps.bank import Bank
+from lib_hellomeme.unet.port import SELF_ATTENTION, AnyTap, Call, Port
+
+KEPT_PASSES = 4  # write passes remembered: split batches, alternating prompts
+
+Noise = Callable[[Call, int], Tensor]
+"""The noise (1, 4, h, w) of one row of a call. Rows of the same picture, with or against the prompt, take the same."""
+
+
+@dataclass(frozen=True)
+class Writing:
+    """How a reference is written.
+
+    latents: "noised" to the noise level of the call, "clean" but at its timestep, or "once" at timestep 0.
+    every: write anew at every n-th timestep only; between, rows read what was written before.
+    context (1, tokens, width): the prompt that one written row, shared by all that read the same latents, is given;
+    None: as many rows as the call has, each with its own prompt. A prompt of the writing's own keeps results
+    independent of how rows are split over calls.
+    """
+
+    latents: Literal["noised", "clean", "once"] = "noised"
+    every: int = 1
+    context: Tensor | None = None
+
+
+@dataclass(frozen=True)
+class _Written:
+    """What one write pass left, and of which rows."""
+
+    timestep_count: int
+    keys: list[tuple]
+    context: Tensor
+    bank: Bank
+
+
+class Writer:
+    """What one reference leaves in a UNet.
+
+    port: the UNet that writes. reference (1, 4, h, w): scaled latents of any size. taps: those that fill a bank.
+    noise and alphas_cumprod (steps of the schedule,) are needed where latents are noised.
+    """
+
+    def __init__(
+        self,
+        port: Port,
+        reference: Tensor,
+        taps: Callable[[Bank], Sequence[AnyTap]],
+        writing: Writing,
+        noise: Noise | None = None,
+        alphas_cumprod: Tensor | None = None,
+    ) -> None:
+        self.port = port
+        self.reference = reference
+        self.taps = taps
+        self.writing = writing
+        self.noise = noise
+        self.alphas_cumprod = alphas_cumprod
+        self._written: list[_Written] = []
+        self._timestep: float | None = None
+        self._timestep_count = 0
+
+    def bank(self, call: Call, needed: Sequence[bool]) -> Bank:
+        """Features by site for the rows of a call, (n or 1, ...), from an earlier pass or a new one.
+
+        Rows not `needed` are not written; what stands in their place means nothing.
+        """
+        self._count(float(call.timestep[0]))
+        self._written = [written for written in self._written if self._fresh(written)]
+        rows = [row for row, need in enumerate(needed) if need]
+        keys = [self._key(call, row) for row in rows]
+        shared = self.writing.context
+        context = call.context[rows] if shared is None else shared.to(call.context).expand(len(rows), -1, -1)
+        for written in self._written:
+            index = _find(keys, context, written.keys, written.context)
+            if None not in index:
+                break
+        else:
+            written = self._write(call, rows, keys, context)
+            self._written = [written, *self._written][:KEPT_PASSES]
+            index = _find(keys, context, written.keys, written.context)
+        if len(written.keys) == 1:
+            return written.bank
+        place = dict(zip(rows, index, strict=True))
+        chosen = [place.get(row) or 0 for row in range(len(call.rows))]
+        if chosen == list(range(len(written.keys))):
+            return written.bank
+        return {site: features[chosen] for site, features in written.bank.items()}
+
+    def _count(self, timestep: float) -> None:
+        if timestep != self._timestep:
+            self._timestep = timestep
+            self._timestep_count += 1
+
+    def _fresh(self, written: _Written) -> bool:
+        age = self._timestep_count - written.timestep_count
+        return age < self.writing.every or self.writing.latents == "once"
+
+    def _key(self, call: Call, row: int) -> tuple:
+        """What tells apart rows that see different latents: rows that share a prompt share their noise too."""
+        if self.writing.latents != "noised":
+            return ()
+        picture = call.rows.picture[row]
+        return (picture, call.rows.uncond[row]) if self.writing.context is None else (picture,)
+
+    def _write(self, call: Call, rows: list[int], keys: list[tuple], context: Tensor) -> _Written:
+        """The write pass, over the distinct ones of these rows."""
+        first = sorted({index for index in _find(keys, context, keys, context) if index is not None})
+        rows, keys, context = [rows[i] for i in first], [keys[i] for i in first], context[first]
+        timestep = call.timestep[rows]
+        latents = self._latents(call, rows, timestep).to(call.sample)
+        if self.writing.latents == "once":
+            timestep = torch.zeros_like(timestep)
+        bank: Bank = {}
+        self.port.run(Call(latents, timestep, context, call.rows.chosen(rows), call.progress), self.taps(bank))
+        return _Written(self._timestep_count, keys, context, bank)
+
+    def _latents(self, call: Call, rows: list[int], timestep: Tensor) -> Tensor:
+        """What the write pass is given, (rows, channels of the UNet, h, w)."""
+        clean = latents = self.reference.to(call.sample.device).expand(len(rows), -1, -1, -1)
+        if self.writing.latents == "noised":
+            assert self.noise is not None
+            assert self.alphas_cumprod is not None
+            noise = torch.cat([self.noise(call, row) for row in rows])
+            latents = noised(clean, noise, self.alphas_cumprod, timestep)
+        if self.port.in_channels == 9:  # inpainting checkpoints: a mask that hides nothing, and what it shows
+            latents = torch.cat([latents, torch.zeros_like(clean[:, :1]), clean], dim=1)
+        return latents
+
+
+class BankReader:
+    """Self-attention that reads what references left. Attach with `port.attach(r.taps(), describe, r.begin)`.
+
+    Uncond rows go by it by 1 − fidelity; by default they read nothing.
+    """
+
+    def __init__(self, writers: Sequence[Writer], merge: Merge = "concat", fidelity: float = 1.0) -> None:
+        self.writers = writers
+        self.merge: Merge = merge
+        self.fidelity = fidelity
+        self._looks: dict[str, list[Look]] = {}
+
+    def taps(self) -> list[AnyTap]:
+        return [read(site, lambda call, site=site: self._looks.get(site, ()), self.merge) for site in SELF_ATTENTION]
+
+    def begin(self, call: Call) -> None:
+        share = row_shares(call.rows, self.fidelity)
+        self._looks = {}
+        if any(share):
+            banks = [writer.bank(call, [value > 0 for value in share]) for writer in self.writers]
+            self._looks = {site: [Look(joined([bank[site] for bank in banks]), share)] for site in banks[0]}
+
+
+def joined(tokens: Sequence[Tensor]) -> Tensor:
+    """Tokens of several banks (n or 1, t, C), to compete for one attention."""
+    rows = max(len(each) for each in tokens)
+    return torch.cat([each.expand(rows, -1, -1) for each in tokens], dim=1) if len(tokens) > 1 else tokens[0]
+
+
+def _find(keys: Sequence[tuple], context: Tensor, others: Sequence[tuple], other_context: Tensor) -> list[int | None]:
+    """For each row the first of the others with the same key and the same prompt, None where there is none."""
+    if context.shape[1:] != other_context.shape[1:]:
+        return [None] * len(keys)
+    same_prompt = (context[:, None] == other_context[None]).flatten(2).all(-1).tolist()  # (n, k)
+    return [
+        next((i for i, other in enumerate(others) if other == key and same[i]), None)
+        for key, same in zip(keys, same_prompt, strict=True)
+    ]
