@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from functools import partial
 from typing import NamedTuple
 
 import numpy as np
 
 from .landmarks import ANCHORS
-from .pose import fit_face
+from .mean_face import mean_face
+from .pose import CAMERA_DISTANCE, FaceFit
 from .track import ARKIT_INDEX, ARKIT_NAMES
 
 
@@ -16,14 +18,14 @@ class Measure(NamedTuple):
     """coefficient = (distance - rest) / (full - rest), cut to [0, 1]."""
 
     name: str
-    distance: Callable[[np.ndarray], float]  # of the upright face, whose outer eye corners are 1 apart
+    distance: Callable[[np.ndarray], float]  # of a face as `upright_face` gives it
     rest: float
     full: float
 
 
-def expression(mesh: np.ndarray) -> np.ndarray:
+def expression(mesh: np.ndarray, fit: FaceFit) -> np.ndarray:
     """(478, 3) px landmarks to the 51 coefficients of ARKIT_NAMES in [0, 1]; those not in MEASURED are 0."""
-    face = upright_face(mesh)
+    face = upright_face(mesh, fit)
     coefficients = np.zeros(len(ARKIT_NAMES))
     for measure in MEASURES:
         value = (measure.distance(face) - measure.rest) / (measure.full - measure.rest)
@@ -31,49 +33,130 @@ def expression(mesh: np.ndarray) -> np.ndarray:
     return coefficients
 
 
-def upright_face(mesh: np.ndarray) -> np.ndarray:
-    """(478, 3) px landmarks to the head's own frame: x to the picture's right, y up, z to the camera, eyes 1 apart."""
-    matrix, _, _ = fit_face(mesh)
-    points = mesh * [1.0, -1.0, -1.0]
-    upright = (points - points[ANCHORS["nose_tip"][0]]) @ matrix.T
-    return upright / np.linalg.norm(upright[RIGHT_OUTER] - upright[LEFT_OUTER])
+def upright_face(mesh: np.ndarray, fit: FaceFit) -> np.ndarray:
+    """(478, 3) px landmarks to the average face's frame: x to the picture's right, y up, in widths of the face.
+
+    Only where the landmarks are seen is used; their depth is the fitted average face's, which is steadier than theirs.
+    """
+    face = mean_face()
+    irises = [face[list(side.eye_corners)].mean(axis=0, keepdims=True).repeat(5, axis=0) for side in (RIGHT, LEFT)]
+    posed = np.concatenate([face, *irises]) @ fit.matrix
+    seen = (mesh[:, :2] - fit.origin) / fit.width * [1.0, -1.0]
+    across = seen * (1.0 - posed[:, 2:] / CAMERA_DISTANCE)  # undoes the perspective
+    return np.column_stack([across, posed[:, 2]]) @ fit.matrix.T
 
 
-RIGHT_OUTER, RIGHT_INNER, LEFT_INNER, LEFT_OUTER = ANCHORS["eye_corners"]
-RIGHT_LIDS = ((160, 144), (159, 145), (158, 153))  # upper and lower lid
-LEFT_LIDS = ((387, 373), (386, 374), (385, 380))
-UPPER_LIP, LOWER_LIP = 13, 14  # the inner edges
-RIGHT_CORNER, LEFT_CORNER = ANCHORS["mouth_corners"]
+class Side(NamedTuple):
+    """Landmarks of one side of the face."""
+
+    outward: float  # sign of x
+    upper_lid: tuple[int, ...]
+    lower_lid: tuple[int, ...]
+    crease: tuple[int, ...]
+    eye_corners: tuple[int, ...]
+    brow: tuple[int, ...]
+    brow_middle: tuple[int, ...]
+    mouth_corner: tuple[int, ...]
+    iris: tuple[int, ...]
 
 
-def _opening(lids: tuple[tuple[int, int], ...], outer: int, inner: int) -> Callable[[np.ndarray], float]:
-    def distance(face: np.ndarray) -> float:
-        heights = [np.linalg.norm(face[upper] - face[lower]) for upper, lower in lids]
-        return float(np.mean(heights) / np.linalg.norm(face[outer] - face[inner]))
+RIGHT = Side(
+    outward=-1.0,
+    upper_lid=(160, 159, 158),
+    lower_lid=(144, 145, 153),
+    crease=(28, 27, 29),
+    eye_corners=(33, 133),
+    brow=ANCHORS["right_brow"],
+    brow_middle=(105, 52),
+    mouth_corner=(61,),
+    iris=(468, 469, 470, 471, 472),
+)
+LEFT = Side(
+    outward=1.0,
+    upper_lid=(387, 386, 385),
+    lower_lid=(373, 374, 380),
+    crease=(258, 257, 259),
+    eye_corners=(263, 362),
+    brow=ANCHORS["left_brow"],
+    brow_middle=(334, 282),
+    mouth_corner=(291,),
+    iris=(473, 474, 475, 476, 477),
+)
+INNER_BROWS = (107, 66, 55, 65, 336, 296, 285, 295)
+UPPER_LIP_MIDDLE = (0,)
 
-    return distance
+
+def _x(face: np.ndarray, points: tuple[int, ...]) -> float:
+    return float(face[list(points), 0].mean())
 
 
-def _height(points: tuple[int, ...], base: tuple[int, ...]) -> Callable[[np.ndarray], float]:
-    """How far the points' mean lies above the base's."""
-    return lambda face: float(face[list(points), 1].mean() - face[list(base), 1].mean())
+def _y(face: np.ndarray, points: tuple[int, ...]) -> float:
+    return float(face[list(points), 1].mean())
 
 
-def _gap(first: int, second: int) -> Callable[[np.ndarray], float]:
-    return lambda face: float(np.linalg.norm(face[first] - face[second]))
+def lip_gap(face: np.ndarray) -> float:
+    return _y(face, (82, 13, 312)) - _y(face, (87, 14, 317))
 
 
-EYES = ANCHORS["eye_corners"]
-NOSE_BASE = (2,)
+def eye_opening(side: Side, face: np.ndarray) -> float:
+    """Between the lids, as a part of the way from the lower lid to the crease: the size of the eye matters less."""
+    lower = _y(face, side.lower_lid)
+    return (_y(face, side.upper_lid) - lower) / (_y(face, side.crease) - lower)
 
+
+def corner_lift(side: Side, face: np.ndarray) -> float:
+    """The mouth's corner above the upper lip's middle, and half of how far it is drawn outward."""
+    lift = _y(face, side.mouth_corner) - _y(face, UPPER_LIP_MIDDLE)
+    return lift + 0.5 * side.outward * (_x(face, side.mouth_corner) - _x(face, UPPER_LIP_MIDDLE))
+
+
+def inner_brow_height(face: np.ndarray) -> float:
+    """Above the middles of the brows, mostly, and above the eyes."""
+    middle, eyes = RIGHT.brow_middle + LEFT.brow_middle, ANCHORS["eye_corners"]
+    return _y(face, INNER_BROWS) - 0.75 * _y(face, middle) - 0.25 * _y(face, eyes)
+
+
+def gaze(face: np.ndarray) -> tuple[float, float]:
+    """The irises' way from the middles between the eyes' corners to the picture's right and up, in widths of an eye.
+
+    Of both eyes together, as they turn together: one alone is half as accurate.
+    """
+    ways = []
+    for side in (RIGHT, LEFT):
+        outer, inner = face[list(side.eye_corners), :2]
+        ways.append((face[list(side.iris), :2].mean(axis=0) - (outer + inner) / 2) / abs(outer[0] - inner[0]))
+    x, y = np.mean(ways, axis=0)
+    return float(x), float(y)
+
+
+def gaze_right(face: np.ndarray) -> float:
+    return gaze(face)[0]
+
+
+def gaze_up(face: np.ndarray) -> float:
+    return gaze(face)[1]
+
+
+def brow_height(side: Side, face: np.ndarray) -> float:
+    return _y(face, side.brow) - _y(face, side.eye_corners)
+
+
+# The two values are least-squares fits to faces rendered with known movement (tests/face/accuracy.py), rounded. Heights
+# of the outer brows, frowning and puckered mouths and eyes that look down were tried there and found too inaccurate.
 MEASURES: tuple[Measure, ...] = (
-    Measure("jawOpen", _gap(UPPER_LIP, LOWER_LIP), 0.02, 0.45),
-    Measure("eyeBlinkRight", _opening(RIGHT_LIDS, RIGHT_OUTER, RIGHT_INNER), 0.26, 0.06),
-    Measure("eyeBlinkLeft", _opening(LEFT_LIDS, LEFT_OUTER, LEFT_INNER), 0.26, 0.06),
-    Measure("mouthSmileRight", _height((RIGHT_CORNER,), NOSE_BASE), -0.30, -0.18),
-    Measure("mouthSmileLeft", _height((LEFT_CORNER,), NOSE_BASE), -0.30, -0.18),
-    Measure("browInnerUp", _height((107, 336), EYES), 0.17, 0.27),
-    Measure("browDownRight", _height((107, 55), EYES), 0.15, 0.08),
-    Measure("browDownLeft", _height((336, 285), EYES), 0.15, 0.08),
+    Measure("jawOpen", lip_gap, 0.06, 0.18),
+    Measure("eyeBlinkLeft", partial(eye_opening, LEFT), 0.58, 0.34),
+    Measure("eyeBlinkRight", partial(eye_opening, RIGHT), 0.58, 0.34),
+    Measure("mouthSmileLeft", partial(corner_lift, LEFT), 0.055, 0.14),
+    Measure("mouthSmileRight", partial(corner_lift, RIGHT), 0.055, 0.14),
+    Measure("browInnerUp", inner_brow_height, 0.025, 0.04),
+    Measure("browDownLeft", partial(brow_height, LEFT), 0.129, 0.08),
+    Measure("browDownRight", partial(brow_height, RIGHT), 0.129, 0.08),
+    Measure("eyeLookOutLeft", gaze_right, 0.0, 0.14),
+    Measure("eyeLookInRight", gaze_right, 0.0, 0.14),
+    Measure("eyeLookInLeft", gaze_right, 0.0, -0.14),
+    Measure("eyeLookOutRight", gaze_right, 0.0, -0.14),
+    Measure("eyeLookUpLeft", gaze_up, 0.04, 0.15),
+    Measure("eyeLookUpRight", gaze_up, 0.04, 0.15),
 )
 MEASURED: frozenset[str] = frozenset(measure.name for measure in MEASURES)

@@ -59,9 +59,10 @@ class MediaPipeSolutions:
         height, width = picture.shape[:2]
         side = max(height, width)
         square = cv2.copyMakeBorder(picture, 0, side - height, 0, side - width, cv2.BORDER_CONSTANT, value=(0, 0, 0))
-        options: dict[str, Any] = {"static_image_mode": True, "refine_landmarks": True, "max_num_faces": MAXIMUM_FACES}
-        with self._solutions.face_mesh.FaceMesh(**options) as mesh:
-            faces = mesh.process(square).multi_face_landmarks or []
+        with self._solutions.face_mesh.FaceMesh(refine_landmarks=True, max_num_faces=MAXIMUM_FACES) as mesh:
+            first = mesh.process(square).multi_face_landmarks or []
+            # The second time the region comes from the landmarks instead of the detector, which mends tilted faces.
+            faces = mesh.process(square).multi_face_landmarks or first if first else []
         return [np.array([[point.x, point.y, point.z] for point in face.landmark]) * side for face in faces]
 
     def _detect(self, picture: np.ndarray) -> list[np.ndarray]:

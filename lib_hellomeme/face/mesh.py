@@ -8,13 +8,14 @@ import numpy as np
 
 from .expression import expression
 from .landmarks import ANCHORS, FACE_SPAN
-from .pose import head_pose
+from .pose import fit_face, head_pose
 from .track import FaceFrame
 
 
 def frame_of_mesh(mesh: np.ndarray, width: int, height: int, time: Fraction = Fraction(0)) -> FaceFrame:
     """(478, 3) px landmarks of a width x height picture to head pose, coefficients, box and anchors."""
-    rotation, translation = head_pose(mesh, width, height)
+    fit = fit_face(mesh)
+    rotation, translation = head_pose(fit, width, height)
     points = mesh[:, :2]
     span = points[list(FACE_SPAN)]
     return FaceFrame(
@@ -24,7 +25,7 @@ def frame_of_mesh(mesh: np.ndarray, width: int, height: int, time: Fraction = Fr
         found=True,
         rotation=rotation,
         translation=translation,
-        coefficients=expression(mesh),
+        coefficients=expression(mesh, fit),
         box=np.concatenate([span.min(axis=0), span.max(axis=0)]),
         anchors={name: points[list(indices)] for name, indices in ANCHORS.items()},
     )

@@ -26,23 +26,30 @@ class HeadOffset(NamedTuple):
 # 0.1508 units wide.
 PUBLISHED_OFFSET = HeadOffset((0.0, 0.0, 0.0), (0.0, 0.0, 0.0), unit=224 * 0.65 / (FOCAL_LENGTH / 5))
 
-# The fit's own camera looks straight at the face from this many face widths, about 0.8 m. Where the face lies in the
+# The fit's own camera looks straight at the face from this many face widths, about 1.1 m. Where the face lies in the
 # picture does not matter: the published network, too, sees only a crop about the face.
-CAMERA_DISTANCE = 5.5
+CAMERA_DISTANCE = 8.0
 
 _MOVING = {*ANCHORS["mouth_outer"], *ANCHORS["mouth_inner"], *ANCHORS["right_eye"], *ANCHORS["left_eye"]}
 
 
-def head_pose(mesh: np.ndarray, width: int, height: int) -> tuple[np.ndarray, np.ndarray]:
-    """(478, 3) px landmarks of a width x height picture to rotation (3,) radians and translation (3,), as published."""
-    matrix, origin, scale = fit_face(mesh)
-    offset = rotation_matrix(np.array(PUBLISHED_OFFSET.rotation))
-    translation = head_translation(origin, scale / PUBLISHED_OFFSET.unit, width, height)
-    return rotation_angles(offset @ matrix), translation
+class FaceFit(NamedTuple):
+    """Where the average face lies when it fits the landmarks best."""
+
+    matrix: np.ndarray  # (3, 3) for row vectors
+    origin: np.ndarray  # (2,) px
+    width: float  # px of the face
 
 
-def fit_face(mesh: np.ndarray) -> tuple[np.ndarray, np.ndarray, float]:
-    """(478, 3) px landmarks to the average face's pose: (3, 3) for row vectors, origin (2,) px, width in px.
+def head_pose(fit: FaceFit, width: int, height: int) -> tuple[np.ndarray, np.ndarray]:
+    """Rotation (3,) radians and translation (3,), as published, of a head in a width x height picture."""
+    turned_origin = (np.array(PUBLISHED_OFFSET.origin) @ fit.matrix)[:2] * [1.0, -1.0] * fit.width
+    translation = head_translation(fit.origin + turned_origin, fit.width / PUBLISHED_OFFSET.unit, width, height)
+    return rotation_angles(rotation_matrix(np.array(PUBLISHED_OFFSET.rotation)) @ fit.matrix), translation
+
+
+def fit_face(mesh: np.ndarray) -> FaceFit:
+    """(478, 3) px landmarks to the average face's pose, from their x and y alone.
 
     SQPNP (Terzakis, Lourakis, ECCV 2020), then Levenberg-Marquardt.
     """
@@ -50,18 +57,15 @@ def fit_face(mesh: np.ndarray) -> tuple[np.ndarray, np.ndarray, float]:
     centre = (span.min(axis=0) + span.max(axis=0)) / 2
     focal = np.ptp(span, axis=0).max() * CAMERA_DISTANCE
     camera = np.array([[focal, 0.0, centre[0]], [0.0, focal, centre[1]], [0.0, 0.0, 1.0]])
-    rigid = rigid_points()
-    model = (mean_face()[rigid] - PUBLISHED_OFFSET.origin) * [1.0, -1.0, -1.0]  # OpenCV: y down, z away
-    seen = np.ascontiguousarray(mesh[rigid, :2])
+    used, flip = fitted_points(), np.diag([1.0, -1.0, -1.0])  # OpenCV: y down, z away from the camera
+    model, seen = mean_face()[used] @ flip, np.ascontiguousarray(mesh[used, :2])
     _, turn, shift = cv2.solvePnP(model, seen, camera, None, flags=cv2.SOLVEPNP_SQPNP)
     turn, shift = cv2.solvePnPRefineLM(model, seen, camera, None, turn, shift)
     column, _ = cv2.Rodrigues(turn)
-    flip = np.diag([1.0, -1.0, -1.0])
     origin = shift[:2, 0] / shift[2, 0] * focal + centre
-    return (flip @ column @ flip).T, origin, float(focal / shift[2, 0])
+    return FaceFit((flip @ column @ flip).T, origin, float(focal / shift[2, 0]))
 
 
-def rigid_points() -> np.ndarray:
-    """Indices of landmarks that neither jaw, lips nor lids move: above the mouth, without the eyes."""
-    nose_base = mean_face()[2, 1]
-    return np.array([i for i in range(MESH_POINTS) if mean_face()[i, 1] > nose_base and i not in _MOVING])
+def fitted_points() -> np.ndarray:
+    """Indices of all landmarks but lips and lids. With the jaw: it moves pitch less than its lack would."""
+    return np.array([index for index in range(MESH_POINTS) if index not in _MOVING])
