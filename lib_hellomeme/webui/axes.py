@@ -13,11 +13,10 @@ def register_axes() -> None:
     """Add our axes to the X/Y/Z script, once. Call it when all scripts are loaded."""
     from modules import scripts
 
-    for data in scripts.scripts_data:
-        if data.script_class.__module__.split(".")[-1] in ("xyz_grid", "py") and hasattr(data.module, "axis_options"):
-            known = {axis.label for axis in data.module.axis_options}
-            axes = [axis_of(data.module.AxisOption, name, entry) for name, entry in OPTION_FIELDS.items()]
-            data.module.axis_options += [axis for axis in axes if axis.label not in known]
+    for plot in (data.module for data in scripts.scripts_data if hasattr(data.module, "axis_options")):
+        known = {axis.label for axis in plot.axis_options}
+        axes = [axis_of(plot.AxisOption, name, entry) for name, entry in OPTION_FIELDS.items()]
+        plot.axis_options += [axis for axis in axes if axis.label not in known]
 
 
 def axis_of(AxisOption: Any, name: str, entry: Field) -> Any:

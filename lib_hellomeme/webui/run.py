@@ -16,14 +16,12 @@ from typing import Any
 import numpy as np
 from torch import Tensor, nn
 
-from lib_hellomeme.errors import FaceError, HelloMemeError, HostError
-from lib_hellomeme.face.extract import track_picture
-from lib_hellomeme.face.track import FaceTrack
+from lib_hellomeme.errors import HelloMemeError, HostError
 from lib_hellomeme.recipes.hellomeme import Reenactment
-from lib_hellomeme.recipes.reenact import Networks, Portrait, reenact
+from lib_hellomeme.recipes.reenact import Networks, Portrait, read_portrait, reenact
 from lib_hellomeme.settings import OPTION_FIELDS, Settings, infotext_key
 from lib_hellomeme.unet.port import Call
-from lib_hellomeme.webui.arguments import Request, read_request
+from lib_hellomeme.webui.arguments import PICTURES, Request, read_request
 from lib_hellomeme.webui.host import Host, followed_steps, host_of, marked, within_sampling
 from lib_hellomeme.webui.weights import networks_of
 
@@ -135,11 +133,8 @@ def note(p: Any, text: str) -> None:
 
 def read_pictures(request: Request) -> Portrait:
     """The two pictures and the faces in them, or PictureError, FaceError, DependencyError."""
-    reference, driving = Pixels(request.picture("reference")), Pixels(request.picture("driving"))
-    driver = tracked(driving, None)
-    if not driver.frames[0].found:
-        raise FaceError("No face was found in the driving picture: choose one that shows a face from the front.")
-    return Portrait(reference.array, tracked(reference, request.settings.box()), driver)
+    pictures = (Pixels(request.picture(name)) for name in PICTURES)
+    return _read_portrait(*pictures, request.settings.face_box)
 
 
 class Pixels:
@@ -147,7 +142,7 @@ class Pixels:
 
     def __init__(self, array: np.ndarray) -> None:
         self.array = array
-        self.content = (array.shape, sha256(np.ascontiguousarray(array)).digest())
+        self.content = (array.shape, sha256(array.tobytes()).digest())
 
     def __eq__(self, other: object) -> bool:
         return isinstance(other, Pixels) and self.content == other.content
@@ -156,9 +151,9 @@ class Pixels:
         return hash(self.content)
 
 
-@lru_cache(maxsize=8)  # so that a plot or a second press of the button does not search again
-def tracked(picture: Pixels, box: tuple[float, float, float, float] | None) -> FaceTrack:
-    return track_picture(picture.array, box)
+@lru_cache(maxsize=2)  # so that a plot, or Generate after a look, does not search again
+def _read_portrait(reference: Pixels, driving: Pixels, face_box: str) -> Portrait:
+    return read_portrait(Settings(face_box=face_box), reference.array, driving.array)
 
 
 def _bytes(module: nn.Module) -> int:

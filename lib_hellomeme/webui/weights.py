@@ -43,7 +43,7 @@ def complaints(generation: str) -> list[str]:
     ]
     if find_spec("mediapipe") is None:
         lines.append(
-            "mediapipe is not installed, so no face can be found: restart the webui while there is a connection, or run "
-            "this extension's install.py with the webui's Python."
+            "mediapipe is not installed, so no face can be found: restart the webui while there is a connection, or "
+            "run this extension's install.py with the webui's Python."
         )
     return lines
