@@ -53,7 +53,9 @@ layouts = st.integers(1, 4).flatmap(
 
 def said(step: int = 0, total: int = 4, conds: int = 1, unconds: int = 1) -> Any:
     denoiser = SimpleNamespace(step=step, total_steps=total)
-    return SimpleNamespace(denoiser=denoiser, text_cond=torch.zeros(conds, 77, 8), text_uncond=torch.zeros(unconds, 77, 8))
+    return SimpleNamespace(
+        denoiser=denoiser, text_cond=torch.zeros(conds, 77, 8), text_uncond=torch.zeros(unconds, 77, 8)
+    )
 
 
 def call_of(host: Any, step: Step, rows: int, options: dict[str, Any] | None = None) -> Any:

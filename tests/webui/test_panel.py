@@ -1,0 +1,159 @@
+"""The accordion against a recorder in the place of gradio, which tests do without."""
+
+from __future__ import annotations
+
+import sys
+from collections.abc import Iterator
+from contextlib import contextmanager
+from importlib import import_module
+from types import ModuleType, SimpleNamespace
+from typing import Any
+
+import numpy as np
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from lib_hellomeme.face.track import FaceTrack
+from lib_hellomeme.recipes.reenact import Portrait
+from lib_hellomeme.settings import OPTION_FIELDS, Settings, option
+from lib_hellomeme.webui.arguments import NAMES, PICTURES
+from tests.face.samples import make_frame
+from tests.test_settings import wishes
+
+
+class Widget:
+    """Remembers what it was made with."""
+
+    def __init__(self, kind: str, *values: Any, **options: Any) -> None:
+        self.kind, self.options = kind, options
+        self.value = values[0] if values else options.get("value")
+
+    def __enter__(self) -> Widget:
+        return self
+
+    def __exit__(self, *error: object) -> None:
+        pass
+
+    def click(self, function: Any, inputs: Any, outputs: Any, **options: Any) -> None:
+        self.clicked = function, inputs, outputs
+
+
+class Gradio(ModuleType):
+    def __getattr__(self, kind: str) -> Any:
+        if kind.startswith("_"):
+            raise AttributeError(kind)
+        return lambda *values, **options: Widget(kind, *values, **options)
+
+    @staticmethod
+    def update(**options: Any) -> dict[str, Any]:
+        return options
+
+
+@contextmanager
+def panel_module() -> Iterator[Any]:
+    components: Any = ModuleType("modules.ui_components")
+    components.InputAccordion = lambda value, **options: Widget("InputAccordion", value, **options)
+    infotext: Any = ModuleType("modules.infotext_utils")
+    infotext.PasteField = lambda component, target, api: SimpleNamespace(component=component, target=target, api=api)
+    fakes = {
+        "gradio": Gradio("gradio"),
+        "modules": ModuleType("modules"),
+        "modules.ui_components": components,
+        "modules.infotext_utils": infotext,
+    }
+    with pytest.MonkeyPatch.context() as patch:
+        for name, module in fakes.items():
+            patch.setitem(sys.modules, name, module)
+        patch.delitem(sys.modules, "lib_hellomeme.webui.panel", raising=False)
+        module = import_module("lib_hellomeme.webui.panel")
+        patch.setattr(module, "complaints", lambda generation: [f"files of {generation} are missing"])
+        yield module
+        sys.modules.pop("lib_hellomeme.webui.panel")
+
+
+@pytest.fixture(scope="module")
+def panel() -> Iterator[Any]:
+    with panel_module() as module:
+        yield module
+
+
+def test_every_option_has_a_widget_in_its_place(panel: Any) -> None:
+    widgets = panel.build_panel("txt2img")
+    assert tuple(widgets) == NAMES
+    for name, entry in OPTION_FIELDS.items():
+        widget, shown = widgets[name], option(entry)
+        assert widget.value == entry.default
+        if name == "enabled":
+            assert widget.kind == "InputAccordion"
+            continue
+        assert widget.options["label"] == shown.label
+        assert widget.options["elem_id"] == f"txt2img_hellomeme_{name}"
+        if isinstance(entry.default, float):
+            assert (widget.options["minimum"], widget.options["maximum"]) == shown.bounds
+        if shown.choices:
+            assert widget.options["choices"] == list(shown.choices)
+
+
+def test_the_two_tabs_share_no_id(panel: Any) -> None:
+    ids = [widget.options["elem_id"] for tab in ("txt2img", "img2img") for widget in panel.build_panel(tab).values()]
+    assert len(set(ids)) == len(ids)
+
+
+@given(wishes)
+def test_pasting_restores_every_option(wish: dict[str, Any]) -> None:
+    with panel_module() as panel:
+        settings = Settings(**wish | {"enabled": True})
+        parameters = {key: str(value) for key, value in settings.to_infotext().items()}
+        widgets = {name: object() for name in NAMES}
+        fields = panel.paste_fields(widgets)
+        assert [field.api for field in fields] == [f"hellomeme_{name}" for name in OPTION_FIELDS]
+        for name, field in zip(OPTION_FIELDS, fields, strict=True):
+            assert field.component is widgets[name]
+            assert field.target(parameters) == getattr(settings, name)
+
+
+@pytest.mark.parametrize("parameters", [{}, {"Steps": "20"}, {"HelloMeme pose weight": "0.5"}])
+def test_pasting_what_is_not_ours_only_switches_off(panel: Any, parameters: dict[str, str]) -> None:
+    assert {name: panel.restored(name)(parameters) for name in OPTION_FIELDS} == {
+        name: False if name == "enabled" else None for name in OPTION_FIELDS
+    }
+
+
+def test_pasting_what_a_later_version_wrote_leaves_the_panel_alone(panel: Any) -> None:
+    parameters = {"HelloMeme enable": "True", "HelloMeme networks": "v99"}
+    assert panel.restored("pose_weight")(parameters) is None
+
+
+def test_a_look_without_pictures_says_what_is_missing(panel: Any) -> None:
+    shown, lines = panel.show_seen(False, None, None)
+    assert shown == {"visible": False}
+    assert lines == "<p>Reference: there is no picture, or an empty one; choose one.</p>"
+
+
+def test_a_look_shows_both_pictures_with_what_was_found(panel: Any, monkeypatch: pytest.MonkeyPatch) -> None:
+    track = FaceTrack(make_frame().time, (make_frame(width=100, height=80),), frozenset(), "test", ("<2> faces",))
+    portrait = Portrait(np.zeros((80, 100, 3), np.uint8), track, track)
+    monkeypatch.setattr(panel, "read_pictures", lambda request: portrait)
+    shown, lines = panel.show_seen(False, portrait.picture, np.zeros((80, 100, 3), np.uint8))
+    assert shown["visible"]
+    assert shown["value"].shape == (80, 200, 3)
+    assert shown["value"].any()
+    assert "&lt;2&gt; faces" in lines
+    assert "files of v5c are missing" in lines
+
+
+@given(st.lists(st.tuples(st.integers(1, 60), st.integers(1, 60)), min_size=1, max_size=3))
+def test_pictures_side_by_side_are_as_high_as_the_lowest(sizes: list[tuple[int, int]]) -> None:
+    with panel_module() as panel:
+        joined = panel.side_by_side([np.zeros((height, width, 3), np.uint8) for width, height in sizes])
+    assert joined.shape[0] == min(height for _, height in sizes)
+
+
+def test_uploads_are_handed_on_as_they_are(panel: Any, tmp_path: Any) -> None:
+    (tmp_path / "a.png").write_bytes(b"bytes")
+    widgets = panel.build_panel("txt2img")
+    for name in PICTURES:
+        assert widgets[name].preprocess(None) is None
+        assert widgets[name].preprocess("data:image/png;base64,AAAA") == "data:image/png;base64,AAAA"
+        assert widgets[name].preprocess(SimpleNamespace(path=str(tmp_path / "a.png"))) == b"bytes"
