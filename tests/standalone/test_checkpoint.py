@@ -125,7 +125,10 @@ def refusal(path: Path) -> str:
         (lambda t: {name: x for name, x in t.items() if not name.startswith(VAE)}, "holds no VAE"),
         (lambda t: EMPTY_FILE, "no VAE and no text encoder"),
         (lambda t: {"lora_unet_x.alpha": torch.zeros(1)}, "no Stable Diffusion checkpoint"),
-        (lambda t: t | {f"{UNET}label_emb.0.0.weight": torch.zeros(1)}, "unknown tensor model.diffusion_model.label_emb"),
+        (
+            lambda t: t | {f"{UNET}label_emb.0.0.weight": torch.zeros(1)},
+            "unknown tensor model.diffusion_model.label_emb",
+        ),
         (lambda t: t | {f"{UNET}out.0.bias": torch.zeros(31)}, "(31,) instead of (32,)"),
     ],
 )

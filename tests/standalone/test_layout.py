@@ -6,12 +6,11 @@ from math import prod
 
 import pytest
 import torch
-from torch import Tensor, nn
+from torch import nn
 
 from lib_hellomeme.standalone.layout import TEXT, UNET, VAE, Structure, tensor_shapes
 from lib_hellomeme.standalone.random_weights import NARROW
 from tests.tiny import ldm_unet
-
 
 
 @pytest.mark.parametrize(

@@ -62,8 +62,14 @@ def saved(folder: Path, tensors: dict[str, Tensor]) -> Path:
 @torch.inference_mode()
 @pytest.mark.parametrize(
     ("name", "alpha", "mid"),
-    [(LINEAR, 1.5, False), (LINEAR, None, False), (POINTWISE, 3.0, False), (CONVOLUTION, 1.0, False)]
-    + [(CONVOLUTION, 2.0, True), (TEXT, 6.0, False)],
+    [
+        (LINEAR, 1.5, False),
+        (LINEAR, None, False),
+        (POINTWISE, 3.0, False),
+        (CONVOLUTION, 1.0, False),
+        (CONVOLUTION, 2.0, True),
+        (TEXT, 6.0, False),
+    ],
 )
 def test_the_weights_do_what_the_branch_does(tmp_path, model, name, alpha, mid):
     layer = layer_of(model, name)
@@ -86,9 +92,12 @@ def test_a_lora_touches_its_layers_alone(tmp_path, model):
     ("tensors", "words"),
     [
         ({"lora_unet_nowhere.lora_up.weight": torch.zeros(2, 2)}, "lora_unet_nowhere.lora_up.weight is no part"),
-        ({f"{LINEAR}.hada_w1_a": torch.zeros(2, 2)}, "no plain LoRA"),
+        ({f"{LINEAR}.hada_w1_a": torch.zeros(2, 2)}, "no part of a plain LoRA"),
         ({f"{LINEAR}.lora_up.weight": torch.zeros(32, 2)}, "lacks a half"),
-        ({f"{LINEAR}.lora_up.weight": torch.zeros(320, 2), f"{LINEAR}.lora_down.weight": torch.zeros(2, 768)}, "another"),
+        (
+            {f"{LINEAR}.lora_up.weight": torch.zeros(320, 2), f"{LINEAR}.lora_down.weight": torch.zeros(2, 768)},
+            "another",
+        ),
         ({}, "holds no LoRA"),
     ],
 )
@@ -97,6 +106,6 @@ def test_what_does_not_fit_is_one_line_and_changes_nothing(tmp_path, model, tens
     before = layer_of(model, CONVOLUTION).weight.clone()
     with pytest.raises(CheckpointError) as caught:
         add_lora(model, saved(tmp_path, good | tensors if tensors else {}))
-    assert words.replace("no plain", "no part of a plain") in str(caught.value)
+    assert words in str(caught.value)
     assert "\n" not in str(caught.value)
     assert torch.equal(layer_of(model, CONVOLUTION).weight, before)

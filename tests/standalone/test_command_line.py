@@ -1,0 +1,116 @@
+from __future__ import annotations
+
+from pathlib import Path
+
+import numpy as np
+import pytest
+from PIL import Image
+
+from lib_hellomeme.settings import OPTION_FIELDS, Settings
+from lib_hellomeme.standalone import demo
+from lib_hellomeme.standalone.command_line import _lora, _parser, main
+from lib_hellomeme.standalone.drawing import Drawing
+
+FILES = ["--reference", "a.png", "--driving", "b.jpg", "--out", "c.png"]
+
+
+@pytest.fixture
+def pictures(tmp_path: Path, faces) -> Path:
+    Image.fromarray(faces.reference).save(tmp_path / "a.png")
+    Image.fromarray(faces.mirrored).save(tmp_path / "b.jpg")
+    (tmp_path / "empty.png").write_bytes(b"")
+    return tmp_path
+
+
+def test_a_picture_comes_out(pictures, weights, host, faces, capsys):
+    out = pictures / "new" / "c.png"
+    arguments = ["reenact", "--reference", str(pictures / "a.png"), "--driving", str(pictures / "a.png")]
+    arguments += ["--out", str(out), "--checkpoint", str(weights.checkpoint), "--models", str(weights.networks)]
+    arguments += ["--steps", "1", "--size", "128x192", "--cfg", "2", "--seed", "5", "--sampler", "euler a"]
+    arguments += ["--prompt", "a woman", "--negative-prompt", "a man", "--device", "cpu", "--pose-weight", "0.5"]
+    assert main(arguments) == 0
+    assert capsys.readouterr().out.strip() == str(out)
+    drawing = Drawing("a woman", "a man", steps=1, cfg=2.0, seed=5, sampler="Euler a", width=128, height=192)
+    settings = Settings(enabled=True, pose_weight=0.5)
+    expected = host.reenact(faces.reference, faces.reference, settings, drawing, progress=False).picture
+    assert np.array_equal(np.asarray(Image.open(out)), expected)
+    assert [path.name for path in out.parent.iterdir()] == ["c.png"]
+
+
+def test_every_option_has_an_argument_with_its_default():
+    chosen = _parser().parse_args(["reenact", *FILES])
+    options = {name: getattr(chosen, name) for name in OPTION_FIELDS if name != "enabled"}
+    assert Settings(enabled=True, **options) == Settings(enabled=True)
+    for name, value in options.items():
+        given = _parser().parse_args(["reenact", *FILES, f"--{name.replace('_', '-')}", str(value)])
+        assert getattr(given, name) == value
+
+
+@pytest.mark.parametrize(
+    ("arguments", "words"),
+    [
+        ([], "COMMAND"),
+        (["fly"], "fly"),
+        (["reenact"], "--reference"),
+        (["reenact", *FILES, "--unknown", "1"], "--unknown"),
+        (["reenact", *FILES, "--steps", "many"], "--steps"),
+        (["reenact", *FILES, "--size", "big"], "512x768"),
+        (["reenact", *FILES, "--size", "500x500"], "multiples of 8"),
+        (["reenact", *FILES, "--sampler", "LMS"], "Euler, Euler a"),
+        (["reenact", *FILES, "--pose-weight", "9"], "Pose weight"),
+        (["reenact", *FILES, "--fit", "squeeze"], "Fit"),
+        (["reenact", *FILES, "--face-box", "1,2"], "Face box"),
+        (["reenact", *FILES, "--out", "c.gif"], ".png, .jpg or .webp"),
+        (["reenact", *FILES, "--driving", "none.png"], "none.png"),
+        (["reenact", *FILES, "--driving", "empty.png"], "empty"),
+        (["reenact", *FILES], "--checkpoint"),
+        (["reenact", *FILES, "--checkpoint", "none.safetensors"], "none.safetensors"),
+        (["reenact", *FILES, "--checkpoint", "a.png"], "a.png"),
+        (["reenact", *FILES, "--checkpoint", "a.png", "--device", "nonsense"], "nonsense"),
+    ],
+)
+def test_what_is_wrong_is_said_in_one_line(pictures, monkeypatch, capsys, arguments, words):
+    monkeypatch.chdir(pictures)
+    try:
+        status = main(arguments)
+    except SystemExit as error:  # argparse ends the program by itself
+        status = error.code
+    said = capsys.readouterr().err
+    assert status in (1, 2)
+    assert said.count("\n") == 1
+    assert words in said
+    assert not Path("c.png").exists()
+
+
+def test_an_interrupt_is_one_line(monkeypatch, capsys):
+    def interrupt(folder) -> None:
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr("lib_hellomeme.standalone.command_line.run_demo", interrupt)
+    assert main(["demo"]) == 130
+    assert capsys.readouterr().err == "hellomeme: interrupted\n"
+
+
+@pytest.mark.parametrize(
+    ("text", "expected"),
+    [
+        ("a.safetensors", ("a.safetensors", 1.0)),
+        ("a.safetensors:0.7", ("a.safetensors", 0.7)),
+        (r"C:\a.safetensors", (r"C:\a.safetensors", 1.0)),
+        (r"C:\a.safetensors:-1", (r"C:\a.safetensors", -1.0)),
+    ],
+)
+def test_loras_and_their_weights(text, expected):
+    assert _lora(text) == expected
+
+
+def test_the_demo_leaves_pictures_and_says_what_they_are(tmp_path, monkeypatch, capsys):
+    monkeypatch.setattr(demo, "SIDE", 128)
+    assert main(["demo", "--out", str(tmp_path)]) == 0
+    said = capsys.readouterr().out
+    assert "random" in said
+    assert str(tmp_path / "sheet.png") in said
+    names = {path.stem for path in tmp_path.glob("*.png")}
+    assert {"sheet", "reference", "reference_seen", "without_HelloMeme", "condition_mirrored"} <= names
+    results = {path.name: np.asarray(Image.open(path)).tobytes() for path in tmp_path.glob("result_*.png")}
+    assert len(set(results.values())) == 2
