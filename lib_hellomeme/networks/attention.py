@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import cast
+
 import torch.nn.functional as F
 from torch import Tensor, nn
 
@@ -20,15 +22,23 @@ class Attention(nn.Module):
         self.to_v = nn.Linear(context_width or width, width, bias=bias)
         self.to_out = nn.ModuleList([nn.Linear(width, width)])
 
+    @property
+    def output(self) -> nn.Linear:
+        return cast(nn.Linear, self.to_out[0])
+
     def forward(self, tokens: Tensor, context: Tensor | None = None) -> Tensor:
         """tokens (..., n, width), context (..., m, context width; default: the tokens) to (..., n, width)."""
         context = tokens if context is None else context
         return self.attend(self.to_q(tokens), self.to_k(context), self.to_v(context))
 
     def attend(self, query: Tensor, key: Tensor, value: Tensor) -> Tensor:
-        """The attention alone, on projected queries (..., n, width), keys and values (..., m, width)."""
+        """The rest, from projected queries (..., n, width), keys and values (..., m, width)."""
+        return self.output(self.mix(query, key, value))
+
+    def mix(self, query: Tensor, key: Tensor, value: Tensor) -> Tensor:
+        """`attend` without the output projection."""
         mixed = F.scaled_dot_product_attention(self._split(query), self._split(key), self._split(value))
-        return self.to_out[0](mixed.transpose(1, 2).reshape(query.shape))
+        return mixed.transpose(1, 2).reshape(query.shape)
 
     def _split(self, projected: Tensor) -> Tensor:
         tokens, width = projected.shape[-2:]

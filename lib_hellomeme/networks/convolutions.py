@@ -1,4 +1,4 @@
-"""Convolutional blocks of the control networks."""
+"""Convolutions: blocks of the control networks, and the projection that ends a knitted layer."""
 
 from __future__ import annotations
 
@@ -51,3 +51,43 @@ class UpBlock(nn.Sequential):
     def grow(self, features: Tensor, size: torch.Size) -> Tensor:
         """(n, in, h, w) to (n, out, *size): twice the size, or one less where the way down rounded up."""
         return F.interpolate(self(features), size=size, mode="bilinear", align_corners=False)
+
+
+SMALL_MAP = 64
+"""Pixels of a batch up to which a CPU multiplies matrices faster: oneDNN re-orders all weights at every call."""
+
+
+def convolve(features: Tensor, weight: Tensor, bias: Tensor | None) -> Tensor:
+    """A 3x3 convolution with padding 1: (n, C, h, w) to (n, C', h, w)."""
+    n, _, height, width = features.shape
+    if features.device.type != "cpu" or n * height * width > SMALL_MAP:
+        return F.conv2d(features, weight, bias, padding=1)
+    patches = F.unfold(features, kernel_size=3, padding=1).transpose(1, 2)  # n h*w C*9
+    return F.linear(patches, weight.flatten(1), bias).transpose(1, 2).unflatten(-1, (height, width))
+
+
+class Projection(nn.Conv2d):
+    """A 3x3 convolution that can take the linear layer before it into its own weights."""
+
+    folded_weight: Tensor | None
+    folded_bias: Tensor | None
+
+    def __init__(self, in_channels: int, out_channels: int) -> None:
+        super().__init__(in_channels, out_channels, kernel_size=3, padding=1)
+        self.register_buffer("folded_weight", None, persistent=False)
+        self.register_buffer("folded_bias", None, persistent=False)
+
+    @torch.no_grad()
+    def fold(self, linear: nn.Linear) -> None:
+        """Prepare `after`; neither layer's weights may change from then on."""
+        weight, bias = self.weight.float(), linear.bias.float()
+        self.folded_weight = torch.einsum("omyx,mi->oiyx", weight, linear.weight.float()).to(self.weight.dtype)
+        self.folded_bias = torch.einsum("omyx,m->oyx", weight, bias)[:, None].to(self.weight.dtype)  # C' 1 3 3
+
+    def after(self, linear: nn.Linear, tokens: Tensor) -> Tensor:
+        """self(linear(tokens)): tokens (n, h, w, C) to (n, C', h, w)."""
+        if self.folded_weight is None or self.folded_bias is None:
+            return convolve(linear(tokens).permute(0, 3, 1, 2), self.weight, self.bias)
+        features = convolve(tokens.permute(0, 3, 1, 2), self.folded_weight, self.bias)
+        # The zeros around the map carry no bias of the linear layer, so what it adds differs at the border.
+        return features + F.conv2d(tokens.new_ones(1, 1, *tokens.shape[1:3]), self.folded_bias, padding=1)

@@ -13,6 +13,7 @@ import torch
 from torch import Tensor, nn
 
 from lib_hellomeme.networks.attention import Attention
+from lib_hellomeme.networks.convolutions import Projection, convolve
 from lib_hellomeme.networks.positional import stacked_positions
 
 
@@ -63,12 +64,10 @@ class Knit:
         )
 
     def read(self, hidden: Tensor, prepared: Prepared) -> Tensor:
-        """`plain` with a prepared reference: only the hidden tokens are projected."""
-        woven = self._read_lines(self.rows, hidden, prepared.row_keys, prepared.row_values)  # n h w C
-        columns = self._read_lines(
-            self.columns, woven.transpose(1, 2), prepared.column_keys, prepared.column_values
-        )  # n w h C
-        return columns.transpose(1, 2)
+        """`plain` with a prepared reference, before the last output projection: only hidden tokens are projected."""
+        woven = self._read_lines(self.rows, hidden, prepared.row_keys, prepared.row_values)
+        columns = self.rows.output(woven).transpose(1, 2)  # n w h C
+        return self._read_lines(self.columns, columns, prepared.column_keys, prepared.column_values).transpose(1, 2)
 
     def _plain_lines(self, attention: Attention, lines: Tensor, reference: Tensor | None) -> Tensor:
         length = lines.shape[2]
@@ -83,7 +82,7 @@ class Knit:
 
     def _read_lines(self, attention: Attention, lines: Tensor, keys: Tensor, values: Tensor) -> Tensor:
         tokens = self.norm(lines + self.positions(lines.shape[2]))  # n lines length C
-        return attention.attend(
+        return attention.mix(
             attention.to_q(tokens),
             _continue_lines(attention.to_k(tokens), keys),
             _continue_lines(attention.to_v(tokens), values),
@@ -110,12 +109,13 @@ class STKAttention(nn.Module):
         self.attnx = Attention(width, heads)
         self.attny = Attention(width, heads)
         self.norm = nn.LayerNorm(width)
-        self.proj = nn.Conv2d(width, channels, kernel_size=3, padding=1)
+        self.proj = Projection(width, channels)
 
     def forward(self, hidden: Tensor, reference: Tensor | None = None) -> Tensor:
         """hidden and reference (n, channels, h, w) to (n, channels, h, w), nothing added."""
         tokens = self._tokens(hidden)  # n h w C
-        return self._project(self._knit.plain(tokens, None if reference is None else self._tokens(reference)))
+        tokens = self._knit.plain(tokens, None if reference is None else self._tokens(reference))
+        return self.proj(tokens.permute(0, 3, 1, 2))
 
     def prepare(self, reference: Tensor) -> Prepared:
         """reference (rows, channels, h, w)."""
@@ -123,7 +123,11 @@ class STKAttention(nn.Module):
 
     def read(self, hidden: Tensor, prepared: Prepared) -> Tensor:
         """hidden (n, channels, h, w) to (n, channels, h, w), nothing added."""
-        return self._project(self._knit.read(self._tokens(hidden), prepared))
+        return self.proj.after(self.attny.output, self._knit.read(self._tokens(hidden), prepared))
+
+    def fold(self) -> None:
+        """See Projection.fold."""
+        self.proj.fold(self.attny.output)
 
     @property
     def _knit(self) -> Knit:
@@ -136,7 +140,4 @@ class STKAttention(nn.Module):
         )
 
     def _tokens(self, channels_first: Tensor) -> Tensor:
-        return self.conv_in(channels_first).permute(0, 2, 3, 1)
-
-    def _project(self, tokens: Tensor) -> Tensor:
-        return self.proj(tokens.permute(0, 3, 1, 2))
+        return convolve(channels_first, self.conv_in.weight, self.conv_in.bias).permute(0, 2, 3, 1)

@@ -22,12 +22,15 @@ def layer(request):
 
 
 def close(got: Tensor, expected: Tensor) -> None:
-    torch.testing.assert_close(got, expected, atol=2e-6, rtol=2e-6)
+    torch.testing.assert_close(got, expected, atol=1e-5, rtol=1e-5)
 
 
 @pytest.mark.parametrize("size", [(1, 1), (4, 6), (7, 3), (3, 70)])
 @pytest.mark.parametrize("frames", [1, 3])
-def test_reading_is_the_plain_path(layer, size, frames):
+@pytest.mark.parametrize("folded", [False, True])
+def test_reading_is_the_plain_path(layer, size, frames, folded):
+    if folded:
+        layer.fold()
     hidden = seeded("hidden", (2 * frames, 64, *size))
     reference = seeded("reference", (2, 64, *size))
     close(hidden + layer.read(hidden, layer.prepare(reference)), layer(hidden, reference, frames))
@@ -86,16 +89,37 @@ def test_a_prepared_reference_moves_to_another_dtype(layer):
 PROJECTIONS_PER_TOKEN = {KnittedReference: 17, KnittedReferenceV5: 17, STKReference: 26}
 
 
-def test_reading_costs_no_more_than_it_must(layer):
+@pytest.mark.parametrize("folded", [False, True])
+def test_reading_costs_no_more_than_it_must(layer, folded):
     """In multiples of C^2 a hidden token: 8 linear layers, and 9 for each convolution. The reference costs nothing."""
+    if folded:
+        layer.fold()
     prepared = layer.prepare(seeded("reference", (1, 64, 4, 6)))
     hidden = seeded("hidden", (3, 64, 4, 6))
     with FlopCounterMode(display=False) as counter:
         layer.read(hidden, prepared)
     counts = counter.get_flop_counts()["Global"]
     attention = sum(count for operation, count in counts.items() if "attention" in str(operation))
-    spent = (counter.get_total_flops() - attention) / (2 * 64**2 * 3 * 4 * 6)
-    assert spent == PROJECTIONS_PER_TOKEN[type(layer)]
+    border = 2 * 64 * 9 * 4 * 6 if folded else 0
+    spent = (counter.get_total_flops() - attention - border) / (2 * 64**2 * 3 * 4 * 6)
+    assert spent == PROJECTIONS_PER_TOKEN[type(layer)] - folded
+
+
+def test_folding_adds_nothing_to_the_state_dict():
+    adapter = ReferenceAdapter(NARROW)
+    names = adapter.state_dict().keys()
+    adapter.fold()
+    assert adapter.state_dict().keys() == names
+
+
+def test_a_folded_layer_changes_precision_as_a_whole(layer):
+    hidden, prepared = seeded("hidden", (1, 64, 9, 9)), layer.prepare(seeded("reference", (1, 64, 9, 9)))
+    expected = layer.read(hidden, prepared)
+    layer.fold()
+    layer.to(torch.bfloat16)
+    got = layer.read(hidden.bfloat16(), prepared.to(dtype=torch.bfloat16))
+    assert got.dtype == torch.bfloat16
+    assert (got.float() - expected).norm() / expected.norm() < 2e-2
 
 
 def test_sites_of_the_generations():
