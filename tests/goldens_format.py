@@ -25,7 +25,7 @@ KINDS = frozenset(
     )
 )
 
-NOT_COVERED = ("unet_motion.*",)
+NOT_COVERED: tuple[str, ...] = ()
 """Names of cases, with wildcards, whose part of the project is not built yet. Emptied as the project grows."""
 
 

@@ -100,12 +100,13 @@ def forge_port(checkout: str) -> ForgePort:
     return ForgePort(UnetPatcher(model, torch.device("cpu"), torch.device("cpu")).clone())
 
 
+# Each is built once: what leaves no trace can be shared.
 PORTS: dict[str, Callable[[], Port]] = {
-    "diffusers": lambda: DiffusersPort(diffusers_unet()),
-    "ldm": lambda: LdmPort(ldm_unet()),
+    "diffusers": cache(lambda: DiffusersPort(diffusers_unet())),
+    "ldm": cache(lambda: LdmPort(ldm_unet())),
 }
 if "HELLOMEME_FORGE" in os.environ:
-    PORTS["forge"] = lambda: forge_port(os.environ["HELLOMEME_FORGE"])
+    PORTS["forge"] = cache(lambda: forge_port(os.environ["HELLOMEME_FORGE"]))
 
 
 def uncond_cond(frames: int = 1) -> Rows:

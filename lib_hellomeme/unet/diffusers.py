@@ -6,7 +6,7 @@ from torch import Tensor, nn
 from torch.utils.hooks import RemovableHandle
 
 from lib_hellomeme.unet.hooks import Current, HookPort, tapped
-from lib_hellomeme.unet.port import BLOCKS, DOWN, MID, Call, Tap
+from lib_hellomeme.unet.port import BLOCKS, DOWN, MID, TEMPORAL, TIME_EMBEDDING, Call, Tap
 
 
 class DiffusersPort(HookPort):
@@ -19,8 +19,14 @@ class DiffusersPort(HookPort):
         super().__init__(unet, [*unet.down_blocks, unet.mid_block, *unet.up_blocks])
         self.in_channels = unet.conv_in.in_channels
         self.blocks = _last_layers(unet)
+        levels = [*unet.down_blocks, unet.mid_block, *unet.up_blocks]
+        self.pairs = [layer for level in levels for layer in getattr(level, "attentions", level.resnets)]
 
     def _hook(self, tap: Tap, current: Current) -> RemovableHandle:
+        if tap.site == TIME_EMBEDDING:
+            return _tap_output(self.unet.time_embedding, tap, current)
+        if tap.site in TEMPORAL:
+            return _tap_output(self.pairs[TEMPORAL.index(tap.site)], tap, current)
         if tap.site in BLOCKS:
             return _tap_output(self.blocks[BLOCKS.index(tap.site)], tap, current)
         index = int(tap.site[-1]) if tap.site != MID else 0

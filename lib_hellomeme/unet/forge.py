@@ -9,7 +9,7 @@ context, is told by a torch hook.
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Sequence
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager
 from typing import Any
 
 import torch
@@ -24,12 +24,14 @@ from lib_hellomeme.unet.hooks import (
     tapped,
     watch,
 )
-from lib_hellomeme.unet.ldm import LEVEL_INPUTS, LEVEL_OUTPUTS
+from lib_hellomeme.unet.ldm import LEVEL_INPUTS, LEVEL_OUTPUTS, TEMPORAL_PLACES, tap_output
 from lib_hellomeme.unet.port import (
     BLOCKS,
     CROSS_ATTENTION,
     MID,
     SELF_ATTENTION,
+    TEMPORAL,
+    TIME_EMBEDDING,
     UP,
     AnyTap,
     AttentionTap,
@@ -47,7 +49,9 @@ PLACES = (
     | {site: ("output", index) for site, index in LEVEL_INPUTS.items()}
     | {MID: ("middle", 0)}
     | dict(zip(BLOCKS, BLOCK_PLACES, strict=True))
+    | {site: BLOCK_PLACES[block] for site, (block, _) in TEMPORAL_PLACES.items()}
 )
+LAYERS = {site: layer for site, (_, layer) in TEMPORAL_PLACES.items()}  # elsewhere the block's last one
 Patch = tuple[str, Callable]  # the name of one of Forge's lists, and a function to put there
 
 
@@ -78,7 +82,7 @@ class ForgePort(Port):
     def attach(self, taps: Sequence[AnyTap], describe: Describe, begin: Begin | None = None) -> Iterator[None]:
         options = self.patcher.model_options["transformer_options"]
         names = ("x", "timesteps", "context", "transformer_options")
-        with watch(self.unet, names, describe, begin) as current:
+        with watch(self.unet, names, describe, begin) as current, self._hooks(taps, current):
             added = self._patches(taps, current)
             _extend(options, added)
             try:
@@ -90,10 +94,21 @@ class ForgePort(Port):
         options: dict[str, Any] = {}
         _extend(options, self._patches(taps, lambda: call))
         forward = type(self.unet).forward
-        return forward(self.unet, call.sample, call.timestep, context=call.context, transformer_options=options)
+        with self._hooks(taps, lambda: call):
+            return forward(self.unet, call.sample, call.timestep, context=call.context, transformer_options=options)
+
+    @contextmanager
+    def _hooks(self, taps: Sequence[AnyTap], current: Current) -> Iterator[None]:
+        """What no patch reaches: the embedding of the timestep."""
+        with ExitStack() as stack:
+            for tap in taps:
+                if isinstance(tap, Tap) and tap.site == TIME_EMBEDDING:
+                    stack.callback(tap_output(self.unet.time_embed, tap, current).remove)
+            yield
 
     def _patches(self, taps: Sequence[AnyTap], current: Current) -> list[Patch]:
-        patches = [_patch(tap, current) for tap in in_order([tap for tap in taps if isinstance(tap, Tap)])]
+        plain = [tap for tap in taps if isinstance(tap, Tap) and tap.site != TIME_EMBEDDING]
+        patches = [_patch(tap, current) for tap in in_order(plain)]
         for site, here in by_site(taps).items():
             kind = "attn1" if site in SELF_ATTENTION else "attn2"
             place = self.attention_places[(SELF_ATTENTION if kind == "attn1" else CROSS_ATTENTION).index(site)]
@@ -102,11 +117,12 @@ class ForgePort(Port):
 
 
 def _patch(tap: Tap, current: Current) -> Patch:
-    if tap.site in (MID, *BLOCKS):
+    if tap.site in (MID, *BLOCKS, *TEMPORAL):
 
         def inner(h: Tensor, when: str, layer: Any, index: int, block: Any, options: dict) -> Tensor:
-            last = when == "after" and options["block"] == PLACES[tap.site] and index == len(block) - 1
-            return tapped(tap, h, current()) if last else h
+            here = when == "after" and options["block"] == PLACES[tap.site]
+            last = LAYERS.get(tap.site, len(block) - 1)
+            return tapped(tap, h, current()) if here and index == last else h
 
         return "block_inner_modifiers", inner
     if tap.site in UP:

@@ -7,11 +7,21 @@ from torch import Tensor, nn
 from torch.utils.hooks import RemovableHandle
 
 from lib_hellomeme.unet.hooks import Current, HookPort, tapped
-from lib_hellomeme.unet.port import BLOCKS, DOWN, MID, UP, Call, Tap
+from lib_hellomeme.unet.port import BLOCKS, DOWN, MID, TEMPORAL, TIME_EMBEDDING, UP, Call, Tap
 
 LEVEL_OUTPUTS: dict[str, int] = dict(
     zip(DOWN, (3, 6, 9, 11), strict=True)
 )  # input_blocks whose output leaves an encoder level
+# Of each pair of resnet and attention, the block (counted through input, middle and output) and its last layer there.
+TEMPORAL_PLACES: dict[str, tuple[int, int]] = dict(
+    zip(
+        TEMPORAL,
+        [(block, 1) for block in (1, 2, 4, 5, 7, 8)]
+        + [(10, 0), (11, 0), (12, 1)]
+        + [(13 + k, int(k > 2)) for k in range(12)],
+        strict=True,
+    )
+)
 LEVEL_INPUTS: dict[str, int] = dict(zip(UP, (0, 3, 6, 9), strict=True))  # output_blocks at which a decoder level begins
 
 
@@ -28,16 +38,21 @@ class LdmPort(HookPort):
 
     def _hook(self, tap: Tap, current: Current) -> RemovableHandle:
         unet = self.unet
+        if tap.site == TIME_EMBEDDING:
+            return tap_output(unet.time_embed, tap, current)
         if tap.site in BLOCKS:
-            return _tap_output(self.blocks[BLOCKS.index(tap.site)], tap, current)
+            return tap_output(self.blocks[BLOCKS.index(tap.site)], tap, current)
+        if tap.site in TEMPORAL:
+            block, layer = TEMPORAL_PLACES[tap.site]
+            return tap_output(self.blocks[block][layer], tap, current)
         if tap.site in DOWN and not tap.skip:
             following = LEVEL_OUTPUTS[tap.site] + 1
             block = unet.input_blocks[following] if following < len(unet.input_blocks) else unet.middle_block
             return _tap_input(block, tap, current)
         if tap.site in DOWN:
-            return _tap_output(unet.input_blocks[LEVEL_OUTPUTS[tap.site]], tap, current)
+            return tap_output(unet.input_blocks[LEVEL_OUTPUTS[tap.site]], tap, current)
         if tap.site == MID:
-            return _tap_output(unet.middle_block, tap, current)
+            return tap_output(unet.middle_block, tap, current)
         index = LEVEL_INPUTS[tap.site]
         previous = unet.output_blocks[index - 1] if index else unet.middle_block
         return _tap_input(unet.output_blocks[index], tap, current, channels=previous[0].out_channels)
@@ -46,7 +61,7 @@ class LdmPort(HookPort):
         return type(self.unet).forward(self.unet, call.sample, call.timestep, context=call.context)
 
 
-def _tap_output(block: nn.Module, tap: Tap, current: Current) -> RemovableHandle:
+def tap_output(block: nn.Module, tap: Tap, current: Current) -> RemovableHandle:
     def hook(module: nn.Module, args: tuple, output: Tensor) -> Tensor:
         return tapped(tap, output, current())
 

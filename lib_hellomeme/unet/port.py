@@ -20,6 +20,8 @@ UP = ("up.0", "up.1", "up.2", "up.3")
 SITES = (*DOWN, MID, *UP)
 BLOCKS = tuple(f"block.{k}" for k in range(25))  # outputs of 12 input blocks, the middle block, 12 output blocks
 SELF_ATTENTION = tuple(f"self_attention.{k}" for k in range(16))  # in order of execution
+TEMPORAL = tuple(f"temporal.{k}" for k in range(21))  # after each resnet and its attention, in order; 8: the middle's
+TIME_EMBEDDING = "time_embedding"  # what the embedding of the timestep (n, width) becomes before the blocks get it
 CROSS_ATTENTION = tuple(f"cross_attention.{k}" for k in range(16))
 
 
@@ -67,6 +69,7 @@ class Call:
 @dataclass(frozen=True)
 class Tap:
     """A function at a site: `function(hidden (n, C, h, w), call)` returns what takes the place of `hidden`.
+    At TIME_EMBEDDING, `hidden` is (n, width).
 
     A tap never writes into the tensor it is given. `skip` matters in the encoder only: whether the skip connection
     that leaves at the site carries the change too; at the sites of BLOCKS it always does. Where sites coincide, taps

@@ -9,11 +9,13 @@ import pytest
 import torch
 from torch import Tensor
 
+from lib_hellomeme.networks.animatediff import AnimateDiffAdapter
+from lib_hellomeme.networks.motion import KnittedMotion, KnittedMotionV5, MotionAdapter
 from lib_hellomeme.networks.reference import KnittedReference, KnittedReferenceV5, ReferenceAdapter
 from lib_hellomeme.recipes.hellomeme import Reenactment
 from lib_hellomeme.taps.bank import Bank, record
 from lib_hellomeme.taps.residual import add_residual
-from lib_hellomeme.unet.port import DOWN, MID, UP, Call, Port, Tap
+from lib_hellomeme.unet.port import DOWN, MID, TEMPORAL, TIME_EMBEDDING, UP, Call, Port, Tap
 from tests.goldens_format import Case, cases, expect, seed_weights
 from tests.tiny import PORTS, WIDTHS, run_unet, uncond_cond
 
@@ -106,3 +108,61 @@ def test_sampling_with_reference(case: Case, port: Port, with_control: bool) -> 
         got = run_unet(port, call)
     expect_frames(case, "with_reference_and_control" if with_control else "with_reference", got)
     expect_frames(case, "plain", run_unet(port, call))
+
+
+MOTION = {
+    "v1": None,
+    "v2": None,
+    "v3": partial(MotionAdapter, WIDTHS, layer=partial(KnittedMotion, time_width=128)),
+    "v5": partial(MotionAdapter, WIDTHS, layer=KnittedMotionV5),
+}
+
+
+def animatediff_taps(frames: int) -> list[Tap]:
+    adapter = AnimateDiffAdapter(WIDTHS)
+    seed_weights(adapter)
+    places = [site for site in TEMPORAL if site != "temporal.8"]  # these layers leave the middle block alone
+    return [
+        Tap(site, lambda hidden, call, layer=layer: layer(hidden, frames))
+        for site, layer in zip(places, adapter.layers().values(), strict=True)
+    ]
+
+
+def motion_taps(case: Case, port: Port, frames: int) -> list[Tap]:
+    """Knitted motion between the features that bare passes over the first and the last frame leave."""
+    build = MOTION[case.index["version"]]
+    if build is None:
+        return []
+    adapter = build()
+    seed_weights(adapter)
+    banks = [Bank(), Bank()]
+    for name, bank in zip(("first_frame", "last_frame"), banks, strict=True):
+        latents = case.seeded(name, case.inputs["first_frame/last_frame"])
+        call = replace(reference_call(case), sample=torch.cat([torch.zeros_like(latents), latents]))
+        call = replace(call, context=case.input("context"))
+        port.run(call, [record(site, bank) for site in adapter.sites()])
+    embedding: Bank = {}
+
+    def at(site: str, layer: torch.nn.Module) -> Tap:
+        padding = torch.stack([bank[site] for bank in banks], dim=2)
+        return Tap(site, lambda hidden, call: layer(hidden, padding, embedding[TIME_EMBEDDING], frames))
+
+    return [record(TIME_EMBEDDING, embedding), *(at(site, layer) for site, layer in adapter.sites().items())]
+
+
+@pytest.mark.parametrize("case", cases("unet_motion"), ids=lambda case: case.name)
+@torch.inference_mode()
+def test_sampling_with_motion(case: Case, port: Port) -> None:
+    adapter = ADAPTERS[case.index["version"]]()
+    seed_weights(adapter)
+    call, frames = main_call(case), case.inputs["sample"][2]
+    bank: Bank = {}
+    port.run(reference_call(case), [record(site, bank) for site in adapter.sites()])
+    reads = [
+        Tap(site, lambda hidden, call, site=site, layer=layer: layer(hidden, bank[site], frames))
+        for site, layer in adapter.sites().items()
+    ]
+    taps = animatediff_taps(frames) if case.index["version"] != "v5" else []
+    taps += [*residuals(control_of(case, "control")), *reads, *motion_taps(case, port, frames)]
+    with port.attach(taps, lambda *_: call):
+        expect_frames(case, "with_reference_control_motion", run_unet(port, call))

@@ -12,7 +12,7 @@ from lib_hellomeme.taps.bank import Bank, record
 from lib_hellomeme.taps.residual import add_residual
 from lib_hellomeme.unet.forge import ForgePort
 from lib_hellomeme.unet.ldm import LdmPort
-from lib_hellomeme.unet.port import DOWN, SITES, Call, Port, Tap
+from lib_hellomeme.unet.port import DOWN, SITES, TEMPORAL, TIME_EMBEDDING, Call, Port, Tap
 from tests.goldens_format import seeded
 from tests.tiny import PORTS, run_unet, uncond_cond
 
@@ -37,7 +37,7 @@ def doubled(hidden: Tensor, call: Call) -> Tensor:
     return 2 * hidden
 
 
-PLACES = [(site, False) for site in SITES] + [(site, True) for site in DOWN]
+PLACES = [(site, False) for site in (*SITES, *TEMPORAL, TIME_EMBEDDING)] + [(site, True) for site in DOWN]
 
 
 @pytest.mark.parametrize(("site", "skip"), PLACES)
@@ -53,9 +53,8 @@ def test_a_tap_changes_the_output_and_leaves_no_trace(port: Port, site: str, ski
 def test_the_ports_name_the_same_places(port: Port, site: str, skip: bool) -> None:
     # at a height of 20 latents the levels round, which only A1111's changes to LDM's UNet allow
     call = a_call() if isinstance(port, LdmPort) else a_call(20, 24)
-    diffusers = PORTS["diffusers"]()
     taps = [Tap(site, doubled, skip)]
-    torch.testing.assert_close(port.run(call, taps), diffusers.run(call, taps), atol=1e-5, rtol=1e-4)
+    torch.testing.assert_close(port.run(call, taps), PORTS["diffusers"]().run(call, taps), atol=1e-5, rtol=1e-4)
 
 
 @pytest.mark.parametrize("error", [ValueError, KeyboardInterrupt])
