@@ -46,11 +46,9 @@ def build_panel(tab: str) -> dict[str, Any]:
     return ordered
 
 
-def paste_fields(widgets: Mapping[str, Any]) -> list[Any]:
+def paste_fields(widgets: Mapping[str, Any]) -> list[tuple[Any, Callable]]:
     """What restores each option's widget from a picture's parameters."""
-    from modules.infotext_utils import PasteField
-
-    return [PasteField(widgets[name], restored(name), api=f"hellomeme_{name}") for name in OPTION_FIELDS]
+    return [(widgets[name], restored(name)) for name in OPTION_FIELDS]
 
 
 def restored(name: str) -> Callable[[Mapping[str, Any]], Any]:

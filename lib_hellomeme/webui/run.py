@@ -100,7 +100,7 @@ def attached(p: Any, host: Host, run: Run, reenactment: Reenactment) -> Iterator
                 reenactment.begin(call)
         except HelloMemeError as error:
             refused = True
-            refuse(p, error)
+            refuse(p, error, "let go while drawing.")
             return None
         return call
 
@@ -111,16 +111,18 @@ def attached(p: Any, host: Host, run: Run, reenactment: Reenactment) -> Iterator
             run.networks.reference.to("cpu")
 
 
-def refuse(p: Any, error: Exception) -> None:
-    """Let the webui go on without us, and say why. Raises `error` again where it is no user's mistake but a defect: the
-    webui then logs it, and goes on too."""
+def refuse(p: Any, error: Exception, what: str = "not used.") -> None:
+    """Let the webui go on without us, and say `what` happened and why.
+
+    Raises `error` again where it is no user's mistake but a defect: the webui then logs it, and goes on too.
+    """
     p.hellomeme = None
     for name in OPTION_FIELDS:
         p.extra_generation_params.pop(infotext_key(name), None)
     if isinstance(error, HelloMemeError):
-        note(p, f"not used. {error}")
+        note(p, f"{what} {error}")
     else:
-        note(p, f"not used. Something failed that should not ({type(error).__name__}); the console says what.")
+        note(p, f"{what} Something failed that should not ({type(error).__name__}); the console says what.")
         raise error
 
 

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import sys
 from collections.abc import Iterator
-from contextlib import contextmanager
 from importlib import import_module
 from types import ModuleType, SimpleNamespace
 from typing import Any
@@ -50,17 +49,14 @@ class Gradio(ModuleType):
         return options
 
 
-@contextmanager
-def panel_module() -> Iterator[Any]:
+@pytest.fixture(scope="module")
+def panel() -> Iterator[Any]:
     components: Any = ModuleType("modules.ui_components")
     components.InputAccordion = lambda value, **options: Widget("InputAccordion", value, **options)
-    infotext: Any = ModuleType("modules.infotext_utils")
-    infotext.PasteField = lambda component, target, api: SimpleNamespace(component=component, target=target, api=api)
     fakes = {
         "gradio": Gradio("gradio"),
         "modules": ModuleType("modules"),
         "modules.ui_components": components,
-        "modules.infotext_utils": infotext,
     }
     with pytest.MonkeyPatch.context() as patch:
         for name, module in fakes.items():
@@ -70,12 +66,6 @@ def panel_module() -> Iterator[Any]:
         patch.setattr(module, "complaints", lambda generation: [f"files of {generation} are missing"])
         yield module
         sys.modules.pop("lib_hellomeme.webui.panel")
-
-
-@pytest.fixture(scope="module")
-def panel() -> Iterator[Any]:
-    with panel_module() as module:
-        yield module
 
 
 def test_every_option_has_a_widget_in_its_place(panel: Any) -> None:
@@ -100,17 +90,15 @@ def test_the_two_tabs_share_no_id(panel: Any) -> None:
     assert len(set(ids)) == len(ids)
 
 
-@given(wishes)
-def test_pasting_restores_every_option(wish: dict[str, Any]) -> None:
-    with panel_module() as panel:
-        settings = Settings(**wish | {"enabled": True})
-        parameters = {key: str(value) for key, value in settings.to_infotext().items()}
-        widgets = {name: object() for name in NAMES}
-        fields = panel.paste_fields(widgets)
-        assert [field.api for field in fields] == [f"hellomeme_{name}" for name in OPTION_FIELDS]
-        for name, field in zip(OPTION_FIELDS, fields, strict=True):
-            assert field.component is widgets[name]
-            assert field.target(parameters) == getattr(settings, name)
+@given(wish=wishes)
+def test_pasting_restores_every_option(panel: Any, wish: dict[str, Any]) -> None:
+    settings = Settings(**wish).changed(enabled=True)
+    parameters = {key: str(value) for key, value in settings.to_infotext().items()}
+    widgets = {name: object() for name in NAMES}
+    fields = panel.paste_fields(widgets)
+    for name, (component, value) in zip(OPTION_FIELDS, fields, strict=True):
+        assert component is widgets[name]
+        assert value(parameters) == getattr(settings, name)
 
 
 @pytest.mark.parametrize("parameters", [{}, {"Steps": "20"}, {"HelloMeme pose weight": "0.5"}])
@@ -143,10 +131,9 @@ def test_a_look_shows_both_pictures_with_what_was_found(panel: Any, monkeypatch:
     assert "files of v5c are missing" in lines
 
 
-@given(st.lists(st.tuples(st.integers(1, 60), st.integers(1, 60)), min_size=1, max_size=3))
-def test_pictures_side_by_side_are_as_high_as_the_lowest(sizes: list[tuple[int, int]]) -> None:
-    with panel_module() as panel:
-        joined = panel.side_by_side([np.zeros((height, width, 3), np.uint8) for width, height in sizes])
+@given(sizes=st.lists(st.tuples(st.integers(1, 60), st.integers(1, 60)), min_size=1, max_size=3))
+def test_pictures_side_by_side_are_as_high_as_the_lowest(panel: Any, sizes: list[tuple[int, int]]) -> None:
+    joined = panel.side_by_side([np.zeros((height, width, 3), np.uint8) for width, height in sizes])
     assert joined.shape[0] == min(height for _, height in sizes)
 
 

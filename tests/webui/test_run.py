@@ -121,8 +121,8 @@ def test_a_refusal_in_the_middle_silences_the_taps_and_says_why(listeners: list,
         assert not torch.equal(draw(port), plain)
         assert torch.equal(draw(port), plain)
         assert torch.equal(draw(port), plain)
-    assert p.extra_generation_params == {"Other": 1, run.NOTE: "not used. Switch it off."}
-    assert p.comments == ["HelloMeme: not used. Switch it off."]
+    assert p.extra_generation_params == {"Other": 1, run.NOTE: "let go while drawing. Switch it off."}
+    assert p.comments == ["HelloMeme: let go while drawing. Switch it off."]
 
 
 def test_a_defect_in_the_middle_is_not_hidden(listeners: list, port: DiffusersPort) -> None:
