@@ -145,8 +145,8 @@ def brow_height(side: Side, face: np.ndarray) -> float:
 # of the outer brows, frowning and puckered mouths and eyes that look down were tried there and found too inaccurate.
 MEASURES: tuple[Measure, ...] = (
     Measure("jawOpen", lip_gap, 0.06, 0.18),
-    Measure("eyeBlinkLeft", partial(eye_opening, LEFT), 0.58, 0.34),
-    Measure("eyeBlinkRight", partial(eye_opening, RIGHT), 0.58, 0.34),
+    Measure("eyeBlinkLeft", partial(eye_opening, LEFT), 0.6, 0.35),
+    Measure("eyeBlinkRight", partial(eye_opening, RIGHT), 0.6, 0.35),
     Measure("mouthSmileLeft", partial(corner_lift, LEFT), 0.055, 0.14),
     Measure("mouthSmileRight", partial(corner_lift, RIGHT), 0.055, 0.14),
     Measure("browInnerUp", inner_brow_height, 0.025, 0.04),
@@ -156,7 +156,7 @@ MEASURES: tuple[Measure, ...] = (
     Measure("eyeLookInRight", gaze_right, 0.0, 0.14),
     Measure("eyeLookInLeft", gaze_right, 0.0, -0.14),
     Measure("eyeLookOutRight", gaze_right, 0.0, -0.14),
-    Measure("eyeLookUpLeft", gaze_up, 0.04, 0.15),
-    Measure("eyeLookUpRight", gaze_up, 0.04, 0.15),
+    Measure("eyeLookUpLeft", gaze_up, 0.02, 0.14),
+    Measure("eyeLookUpRight", gaze_up, 0.02, 0.14),
 )
 MEASURED: frozenset[str] = frozenset(measure.name for measure in MEASURES)

