@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from itertools import pairwise
+
 import pytest
 import torch
 from hypothesis import given
@@ -81,6 +83,18 @@ def test_the_exact_path_is_followed(name):
         ends[steps] = float((sampler.sample(predict, steps, seeded_noise()) - exact).abs().max() / exact.abs().max())
     assert ends[50] < 0.06
     assert ends[200] < max(ends[50] / 2, 2e-3)
+
+
+def test_ddim_is_song_et_als():
+    """Song et al. (2021), equation 12 without noise, in latents of variance one, over A1111's timesteps."""
+    x = seeded_noise()()
+    timesteps = [801, 601, 401, 201, 1]
+    alphas = 1 / (trained_sigmas() ** 2 + 1)
+    for timestep, following in pairwise(timesteps):
+        noise = predict(x, torch.tensor(float(timestep)))
+        clean = (x - (1 - alphas[timestep]) ** 0.5 * noise) / alphas[timestep] ** 0.5
+        x = alphas[following] ** 0.5 * clean + (1 - alphas[following]) ** 0.5 * noise
+    torch.testing.assert_close(SAMPLERS["DDIM"].sample(predict, 5, seeded_noise()), x, rtol=1e-4, atol=1e-5)
 
 
 def test_the_second_order_is_closer():
