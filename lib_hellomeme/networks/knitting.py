@@ -13,7 +13,7 @@ import torch
 from torch import Tensor, nn
 
 from lib_hellomeme.networks.attention import Attention
-from lib_hellomeme.networks.convolutions import Projection, convolve
+from lib_hellomeme.networks.convolutions import Projection
 from lib_hellomeme.networks.positional import stacked_positions
 
 
@@ -140,4 +140,4 @@ class STKAttention(nn.Module):
         )
 
     def _tokens(self, channels_first: Tensor) -> Tensor:
-        return convolve(channels_first, self.conv_in.weight, self.conv_in.bias).permute(0, 2, 3, 1)
+        return self.conv_in(channels_first).permute(0, 2, 3, 1)
