@@ -1,0 +1,167 @@
+"""The stage `adapters`: v5c's reference and control networks, the base model frozen.
+
+Two views of one person: the first is the reference, the second is drawn from noise, with the control of its own pose
+and expression. The taps stand where the recipe's stand; only the reference layers take their plain path, which has a
+gradient (networks/reference.py holds the two paths equal).
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import NamedTuple
+
+import numpy as np
+import torch
+from safetensors.torch import save_file
+from torch import Tensor
+
+from lib_hellomeme.face.condition import condition_image, condition_tensor
+from lib_hellomeme.face.track import FaceFrame
+from lib_hellomeme.networks.expression import ArkitExpression
+from lib_hellomeme.networks.reference import ReferenceLayer
+from lib_hellomeme.recipes.hellomeme import Reenactment, control_features
+from lib_hellomeme.taps.bank import Bank, record
+from lib_hellomeme.taps.residual import add_residual
+from lib_hellomeme.training.autoencoder import unseen_people
+from lib_hellomeme.training.base import (
+    CHECKPOINT,
+    GUIDANCE,
+    SAMPLING_STEPS,
+    chosen_views,
+    people_pool,
+    random_timesteps,
+)
+from lib_hellomeme.training.data import Person
+from lib_hellomeme.training.diffusion import add_noise, ddim, guided, noise_loss, seeded
+from lib_hellomeme.training.loop import Recipe, Run, replacing
+from lib_hellomeme.training.models import Adapters, CheckpointTools
+from lib_hellomeme.training.pool import decode, encode, sheet
+from lib_hellomeme.unet.diffusers import DiffusersPort
+from lib_hellomeme.unet.port import Call, Port, Rows, Tap
+
+UNCOND_DROP = 0.12  # rows as guidance's other side sees them: no caption, no reference, nobody's control
+CAPTION_DROP = 0.1  # rows that lose the caption alone
+FILES = ("hm5c_reference", "hm5_control_base", "hm5c_control_proj")
+
+
+class Heads(NamedTuple):
+    """What control is made of: condition (n, 3, H, W) in [-1, 1], coefficients (n, 51)."""
+
+    condition: Tensor
+    coefficients: Tensor
+
+
+class AdapterStage:
+    """The loss is the base model's, with another view of the person as the reference."""
+
+    def __init__(self, recipe: Recipe, run: Run, tools: CheckpointTools) -> None:
+        torch.manual_seed(recipe.seed)
+        self.recipe, self.run, self.tools = recipe, run, tools
+        self.model = tools.read(run.folder / CHECKPOINT)
+        for network in (self.model.unet, self.model.vae, self.model.text_encoder):
+            network.to(run.device).eval().requires_grad_(False)
+        self.port = DiffusersPort(self.model.unet)
+        self.pool = people_pool(recipe, run, tools, self.model.vae)
+        self.networks = Adapters()
+        self.empty = torch.tensor(tools.tokens(""))
+
+    def loss(self, step: int) -> Tensor:
+        device = self.run.device
+        latents, tokens, (people, views) = chosen_views(self.pool, self.recipe, step)
+        steps = np.random.default_rng([self.recipe.seed, step, 1]).integers(1, self.recipe.views, size=len(views))
+        others = (views + steps) % self.recipe.views
+        generator = seeded(self.recipe.seed, step)
+        noise, timestep = torch.randn(latents.shape, generator=generator), random_timesteps(len(latents), generator)
+        chance = torch.rand(len(latents), generator=generator)
+        uncond = chance < UNCOND_DROP
+        tokens = torch.where((chance < UNCOND_DROP + CAPTION_DROP)[:, None], self.empty, tokens)
+        reference = torch.where(uncond[:, None, None, None], 0.0, self.pool.latents[people, others].float())
+        with torch.no_grad():
+            context = self.model.text_encoder(tokens.to(device)).last_hidden_state
+        rows = Rows(tuple(uncond.tolist()))
+        latents, noise, timestep = latents.to(device), noise.to(device), timestep.to(device)
+        call = Call(add_noise(latents, noise, timestep), timestep, context, rows)
+        own, target = self._heads(people, others, uncond), self._heads(people, views, uncond)
+        predicted = predict_noise(self.port, self.networks, call, reference.to(device), own, target)
+        return noise_loss(predicted, noise, timestep)
+
+    def validate(self) -> np.ndarray:
+        """Through the recipe, as users run it: references, drivers as the truth has them, what is drawn."""
+        people = unseen_people(self.recipe, 6, views=2)
+        drawn = [self._reenact(person, index) for index, person in enumerate(people)]
+        return sheet(
+            [*(np.stack([person.pictures[view] for person in people]) for view in (0, 1)), np.concatenate(drawn)]
+        )
+
+    def export(self) -> list[Path]:
+        """The published files' tensors, float16."""
+        control = self.networks.control
+        networks = (self.networks.reference, control.base, control.projection)
+        paths = []
+        for name, network in zip(FILES, networks, strict=True):
+            paths.append(self.run.folder / f"{name}.safetensors")
+            tensors = {key: value.half().cpu().contiguous() for key, value in network.state_dict().items()}
+            with replacing(paths[-1]) as temporary:
+                save_file(tensors, temporary)
+        return paths
+
+    def _heads(self, people: np.ndarray, views: np.ndarray, uncond: Tensor) -> Heads:
+        """Control's input for these views, nobody's where uncond."""
+        rotations, translations = self.pool.rotations[people, views], self.pool.translations[people, views]
+        size = self.recipe.size
+        drawn = [
+            torch.from_numpy(condition_tensor(condition_image(rotation, translation, size, size)))
+            for rotation, translation in zip(rotations.numpy(), translations.numpy(), strict=True)
+        ]
+        condition = torch.where(uncond[:, None, None, None], -1.0, torch.stack(drawn))
+        coefficients = torch.where(uncond[:, None], 0.0, self.pool.coefficients[people, views])
+        return Heads(condition.to(self.run.device), coefficients.to(self.run.device))
+
+    def _reenact(self, person: Person, index: int) -> np.ndarray:
+        """(1, size, size, 3): the person of view 0 with the face of view 1."""
+        device, model = self.run.device, self.model
+        reference, (own, target) = encode(model.vae, person.pictures[:1]), person.faces
+        tokens = torch.stack([self.empty, torch.tensor(self.tools.tokens(person.identity.caption))])
+        context = model.text_encoder(tokens.to(device)).last_hidden_state
+        control, write_control = (self._control(face) for face in (target, own))
+        reenactment = Reenactment(self.port, self.networks.reference.sites(), reference, control, write_control)
+
+        def predict(latents: Tensor, timestep: Tensor) -> Tensor:
+            return guided(model.unet(latents.repeat(2, 1, 1, 1), timestep.repeat(2), context).sample, GUIDANCE)
+
+        def describe(sample: Tensor, timestep: Tensor, context: Tensor, options: Mapping[str, object]) -> Call:
+            return Call(sample, timestep, context, Rows((True, False)))
+
+        noise = torch.randn(reference.shape, generator=seeded(self.recipe.seed, index)).to(device)
+        with self.port.attach(reenactment.taps(), describe, reenactment.begin):
+            return decode(model.vae, ddim(predict, noise, SAMPLING_STEPS))
+
+    def _control(self, face: FaceFrame) -> Mapping[str, Tensor]:
+        return control_features(self.networks.control, [face], self.run.device, torch.float32)
+
+
+def predict_noise(port: Port, networks: Adapters, call: Call, reference: Tensor, own: Heads, target: Heads) -> Tensor:
+    """The noise in the call's rows, as the recipe predicts it, with a graph back to the networks.
+
+    The write pass is taken as given: a gradient through it would cost a second pass back through the UNet.
+    """
+    layers = networks.reference.sites()
+    bank: Bank = {}
+    with torch.no_grad():
+        written = Call(reference, torch.zeros_like(call.timestep), call.context, call.rows)
+        port.run(written, [*_add(_control(networks, own)), *(record(site, bank) for site in layers)])
+    return port.run(call, [*_add(_control(networks, target)), *(_read(site, layers[site], bank) for site in layers)])
+
+
+def _control(networks: Adapters, heads: Heads) -> dict[str, Tensor]:
+    parts = heads.coefficients.new_zeros(len(heads.coefficients), 3, 1024)
+    return networks.control(heads.condition, ArkitExpression(heads.coefficients, parts))
+
+
+def _add(control: Mapping[str, Tensor]) -> Sequence[Tap]:
+    return [add_residual(site, lambda call, site=site: control[site]) for site in control]
+
+
+def _read(site: str, layer: ReferenceLayer, bank: Bank) -> Tap:
+    return Tap(site, lambda hidden, call: layer(hidden, bank[site]))

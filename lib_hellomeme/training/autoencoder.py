@@ -1,0 +1,104 @@
+"""The stage `vae`: pictures to latents of an eighth of their size, and back."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import numpy as np
+import torch
+import torch.nn.functional as F
+from safetensors.torch import load_file, save_file
+from torch import Tensor
+
+from lib_hellomeme.errors import MissingFileError
+from lib_hellomeme.training.data import PeopleStream, Person, Request, draw_people, feature_weights
+from lib_hellomeme.training.diffusion import seeded
+from lib_hellomeme.training.loop import Recipe, Run, replacing
+from lib_hellomeme.training.models import new_vae, normalise_latents
+from lib_hellomeme.training.pool import sheet, to_pictures, to_tensor
+
+if TYPE_CHECKING:
+    from diffusers import AutoencoderKL
+
+KL_WEIGHT = 1e-4
+EDGE_WEIGHT = 1.0
+COMICS = 0.2  # share of the pictures in the style that the LoRA learns later
+UNSEEN = 1 << 20  # added to seeds for validation
+
+
+class VaeStage:
+    """Mean absolute error of pixels and of their differences, small features weighted up, and a little KL."""
+
+    def __init__(self, recipe: Recipe, run: Run) -> None:
+        torch.manual_seed(recipe.seed)
+        self.recipe, self.run = recipe, run
+        self.networks = new_vae()
+        request = Request(recipe.seed, recipe.size, views=1, comic=True)
+        self.stream = PeopleStream(request, recipe.batch, run.workers)
+
+    def loss(self, step: int) -> Tensor:
+        pictures, weights = self._batch(self.stream.batch(step), step)
+        posterior = self.networks.encode(pictures).latent_dist
+        noise = torch.randn(posterior.mean.shape, generator=seeded(self.recipe.seed, step)).to(pictures.device)
+        rebuilt = self.networks.decode(posterior.mean + posterior.std * noise).sample
+        return (
+            (weights * (rebuilt - pictures).abs()).mean()
+            + EDGE_WEIGHT * edge_error(rebuilt, pictures)
+            + KL_WEIGHT * posterior.kl().mean() / posterior.mean[0].numel()
+        )
+
+    def validate(self) -> np.ndarray:
+        pictures, _ = self._batch(unseen_people(self.recipe, 8), 0)
+        rebuilt = self.networks.decode(self.networks.encode(pictures).latent_dist.mean).sample
+        return sheet([to_pictures(pictures), to_pictures(rebuilt)])
+
+    def export(self) -> list[Path]:
+        """The VAE alone, under diffusers' names; its latents are brought to the scale that SD1.5's have."""
+        vae = new_vae()
+        vae.load_state_dict(self.networks.state_dict())
+        vae.to(self.run.device)
+        pictures, _ = self._batch(unseen_people(self.recipe, 64), 0)
+        latents = torch.cat([vae.encode(part).latent_dist.mean for part in pictures.split(8)])
+        normalise_latents(vae, latents.mean(dim=(0, 2, 3)), latents.std(dim=(0, 2, 3)))
+        path = vae_path(self.run.folder)
+        with replacing(path) as temporary:
+            save_file({name: value.half().cpu().contiguous() for name, value in vae.state_dict().items()}, temporary)
+        return [path]
+
+    def _batch(self, people: list[Person], step: int) -> tuple[Tensor, Tensor]:
+        """Pictures (n, 3, H, W) in [-1, 1] and weights (n, 1, H, W)."""
+        comics = np.random.default_rng([self.recipe.seed, step]).random(len(people)) < COMICS
+        pictures = [
+            person.comic if inked and person.comic is not None else person.pictures
+            for person, inked in zip(people, comics, strict=True)
+        ]
+        weights = np.concatenate([feature_weights(person.regions) for person in people])[:, None]
+        device = self.run.device
+        return to_tensor(np.concatenate(pictures)).to(device), torch.from_numpy(weights).to(device)
+
+
+def unseen_people(recipe: Recipe, count: int, views: int = 1, comic: bool = True) -> list[Person]:
+    """People that the run is not trained on."""
+    request = Request(recipe.seed + UNSEEN, recipe.size, views, comic)
+    return list(draw_people(request, range(count)))
+
+
+def edge_error(pictures: Tensor, truth: Tensor) -> Tensor:
+    """Mean absolute error of the differences between neighbours, (n, 3, H, W) each."""
+    return sum(
+        (F.l1_loss(pictures.diff(dim=axis), truth.diff(dim=axis)) for axis in (2, 3)), start=pictures.new_zeros(())
+    )
+
+
+def vae_path(folder: Path) -> Path:
+    return folder / "vae.safetensors"
+
+
+def load_vae(folder: Path, device: torch.device) -> AutoencoderKL:
+    """What the stage `vae` has exported, frozen. Raises MissingFileError before that."""
+    if not vae_path(folder).is_file():
+        raise MissingFileError(f"{folder} holds no vae.safetensors: train the stage vae first")
+    vae = new_vae()
+    vae.load_state_dict(load_file(vae_path(folder)))
+    return vae.float().to(device).eval().requires_grad_(False)

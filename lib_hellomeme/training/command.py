@@ -1,0 +1,83 @@
+"""`python -m lib_hellomeme train STAGE`: the stages by name, with the settings that they are meant to have."""
+
+from __future__ import annotations
+
+import argparse
+from collections.abc import Callable
+from pathlib import Path
+from typing import NamedTuple
+
+import torch
+
+from lib_hellomeme.errors import SettingsError
+from lib_hellomeme.training.adapters import AdapterStage
+from lib_hellomeme.training.autoencoder import VaeStage
+from lib_hellomeme.training.base import BaseStage
+from lib_hellomeme.training.loop import Recipe, Run, Stage, train
+from lib_hellomeme.training.measuring import MeasureStage
+from lib_hellomeme.training.models import CheckpointTools
+from lib_hellomeme.training.style import StyleStage
+
+
+class StageDefaults(NamedTuple):
+    """What a stage is and how it is best trained."""
+
+    build: Callable[[Recipe, Run, CheckpointTools], Stage]
+    steps: int
+    batch: int
+    rate: float
+
+
+STAGES: dict[str, StageDefaults] = {
+    "vae": StageDefaults(lambda recipe, run, tools: VaeStage(recipe, run), 12000, 8, 4e-4),
+    "base": StageDefaults(BaseStage, 40000, 16, 3e-4),
+    "adapters": StageDefaults(AdapterStage, 40000, 16, 3e-4),
+    "style": StageDefaults(StyleStage, 1500, 16, 1e-3),
+    "measure": StageDefaults(lambda recipe, run, tools: MeasureStage(recipe, run), 12000, 32, 1e-3),
+}  # in the order in which they need each other's files
+
+
+def add_arguments(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument("stage", choices=tuple(STAGES), help="what to train, in this order")
+    parser.add_argument("--out", required=True, type=Path, metavar="DIR", help="where all stages keep their files")
+    parser.add_argument("--steps", type=int, help="how long (the stage's own)")
+    parser.add_argument("--seed", type=int, default=0, help="(%(default)s)")
+    parser.add_argument("--size", type=int, default=128, metavar="PX", help="side of the pictures (%(default)s)")
+    parser.add_argument("--batch", type=int, help="pictures a step (the stage's own)")
+    parser.add_argument("--rate", type=float, help="learning rate (the stage's own)")
+    parser.add_argument("--people", type=int, default=4000, help="people in the pool of latents (%(default)s)")
+    parser.add_argument("--views", type=int, default=8, help="views of each of them (%(default)s)")
+    parser.add_argument("--device", help="cuda or cpu (the best there is)")
+    parser.add_argument("--workers", type=int, default=0, help="processes that draw ahead (%(default)s)")
+    parser.add_argument("--save-every", type=int, default=200, metavar="STEPS", help="(%(default)s)")
+    parser.add_argument("--validate-every", type=int, default=1000, metavar="STEPS", help="(%(default)s)")
+
+
+def run(arguments: argparse.Namespace, tools: CheckpointTools) -> None:
+    """Train one stage, or go on with it; names the files it has written. Raises SettingsError and CheckpointError."""
+    stage = STAGES[arguments.stage]
+    recipe = Recipe(
+        stage=arguments.stage,
+        steps=arguments.steps or stage.steps,
+        seed=arguments.seed,
+        size=arguments.size,
+        batch=arguments.batch or stage.batch,
+        people=arguments.people,
+        views=arguments.views,
+        rate=arguments.rate or stage.rate,
+    )
+    _check(recipe)
+    device = arguments.device or ("cuda" if torch.cuda.is_available() else "cpu")
+    work = Run(arguments.out, torch.device(device), arguments.workers, arguments.save_every, arguments.validate_every)
+    work.folder.mkdir(parents=True, exist_ok=True)
+    for path in train(stage.build(recipe, work, tools), recipe, work):
+        print(path)
+
+
+def _check(recipe: Recipe) -> None:
+    if recipe.size % 64 or recipe.size < 64:
+        raise SettingsError(f"--size {recipe.size} is no multiple of 64: choose 64, 128, 192 or 256")
+    if recipe.views < 2 or recipe.people < 1:
+        raise SettingsError("the pool needs at least one person and two views of each")
+    if min(recipe.steps, recipe.batch) < 1 or recipe.seed < 0:
+        raise SettingsError("--steps and --batch must be at least 1, and --seed at least 0")

@@ -1,0 +1,115 @@
+"""Streams of rendered people. What comes at an index depends on seed and index alone, so that a run can be resumed."""
+
+from __future__ import annotations
+
+import multiprocessing
+from collections.abc import Iterable, Iterator
+from concurrent.futures import Future, ProcessPoolExecutor
+from dataclasses import dataclass, replace
+from functools import partial
+from itertools import count, islice
+from typing import NamedTuple
+
+import cv2
+import numpy as np
+
+from lib_hellomeme.face.track import FaceFrame
+from lib_hellomeme.training.faces import random_face
+from lib_hellomeme.training.identity import Identity, random_identity
+from lib_hellomeme.training.people import Region, Rendering, render
+
+FEATURES = (Region.EYE_WHITE, Region.IRIS, Region.LASHES, Region.BROW, Region.LIPS, Region.MOUTH, Region.GLASSES)
+INK = np.array([52.0, 34.0, 40.0])
+
+
+@dataclass(frozen=True, eq=False)
+class Person:
+    """One person in several poses and expressions, all RGB uint8 of one size."""
+
+    identity: Identity
+    faces: tuple[FaceFrame, ...]
+    pictures: np.ndarray  # (views, size, size, 3)
+    regions: np.ndarray  # (views, size, size)
+    comic: np.ndarray | None  # (views, size, size, 3): the same as inked comics
+
+
+class Request(NamedTuple):
+    """What is wanted of each index."""
+
+    seed: int
+    size: int  # px
+    views: int
+    comic: bool = False  # draw the comics too
+
+
+def draw_person(request: Request, index: int) -> Person:
+    """The person with this index in `views` states; mostly at one place of the picture, as reenactment keeps it."""
+    generator = np.random.default_rng([request.seed, index])
+    identity = random_identity(generator)
+    faces = [random_face(generator, request.size) for _ in range(request.views)]
+    stays = generator.random(request.views) < 0.75
+    faces = [
+        replace(face, translation=faces[0].translation) if stay else face
+        for face, stay in zip(faces, stays, strict=True)
+    ]
+    drawn = [render(identity, face) for face in faces]
+    return Person(
+        identity,
+        tuple(one.face for one in drawn),
+        np.stack([one.picture for one in drawn]),
+        np.stack([one.regions for one in drawn]),
+        np.stack([comic(one) for one in drawn]) if request.comic else None,
+    )
+
+
+def draw_people(request: Request, indices: Iterable[int], workers: int = 0) -> Iterator[Person]:
+    """`draw_person` for each index in order, by so many processes ahead of the reader; 0 draws in this one."""
+    draw = partial(draw_person, request)
+    if not workers:
+        yield from map(draw, indices)
+        return
+    context = multiprocessing.get_context("spawn")
+    with ProcessPoolExecutor(workers, context, initializer=cv2.setNumThreads, initargs=(1,)) as pool:
+        remaining = iter(indices)
+        pending: list[Future[Person]] = [pool.submit(draw, index) for index in islice(remaining, 16 * workers)]
+        try:
+            while pending:
+                person = pending.pop(0).result()
+                pending += [pool.submit(draw, index) for index in islice(remaining, 1)]
+                yield person
+        finally:
+            pool.shutdown(cancel_futures=True)
+
+
+class PeopleStream:
+    """A run's batches of people, drawn ahead by worker processes."""
+
+    def __init__(self, request: Request, batch: int, workers: int) -> None:
+        self.request = request
+        self.size = batch
+        self.workers = workers
+        self._step = -1
+        self._people: Iterator[Person] = iter(())
+
+    def batch(self, step: int) -> list[Person]:
+        """The people of this step; steps are best asked for in order."""
+        if step != self._step:
+            self._people = draw_people(self.request, count(step * self.size), self.workers)
+        self._step = step + 1
+        return list(islice(self._people, self.size))
+
+
+def comic(rendering: Rendering) -> np.ndarray:
+    """The style that the demo's LoRA learns: paler colours in four steps, ink where regions meet. RGB uint8."""
+    size = rendering.regions.shape[0]
+    thickness = max(2, round(size / 64))
+    kernel = np.ones((thickness, thickness), np.uint8)
+    outlines = cv2.morphologyEx(rendering.regions, cv2.MORPH_GRADIENT, kernel) > 0
+    ink = cv2.GaussianBlur(outlines.astype(np.float32), (3, 3), 0)[..., None]
+    stepped = np.floor(rendering.picture / 64.0) * 64.0 + 32.0
+    return np.clip((stepped * 0.6 + 102.0) * (1 - ink) + INK * ink, 0, 255).astype(np.uint8)
+
+
+def feature_weights(regions: np.ndarray, weight: float = 4.0) -> np.ndarray:
+    """float32 of the regions' shape: `weight` on eyes, brows, mouth and glasses, which are small, and 1 elsewhere."""
+    return np.where(np.isin(regions, FEATURES), weight, 1.0).astype(np.float32)

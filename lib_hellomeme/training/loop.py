@@ -1,0 +1,224 @@
+"""The one training loop: every stage goes through it. A killed run goes on where it last saved, bit for bit on a CPU.
+
+All that is random in a step is drawn from (seed, step), so step, weights, their average and the optimizer are a run's
+whole state; it lies in one file that is replaced at once.
+"""
+
+from __future__ import annotations
+
+import math
+import os
+import time
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Any, Protocol
+
+import cv2
+import numpy as np
+import torch
+from torch import Tensor, nn
+
+from lib_hellomeme.errors import CheckpointError
+from lib_hellomeme.training.plot import plot_losses
+
+AVERAGE_DECAY = 0.999
+WARMUP = 200  # steps
+LAST_RATE = 0.05  # share of the learning rate at the end
+GRADIENT_LIMIT = 1.0
+
+
+@dataclass(frozen=True)
+class Recipe:
+    """What a run's weights depend on; a resumed run must have the same."""
+
+    stage: str
+    steps: int
+    seed: int
+    size: int  # px
+    batch: int
+    people: int  # in the pool that batches are taken from
+    views: int  # of each of them
+    rate: float  # learning rate
+
+
+@dataclass(frozen=True)
+class Run:
+    """Where and how a run works; nothing here changes what it learns, save that a GPU's arithmetic is its own."""
+
+    folder: Path
+    device: torch.device
+    workers: int
+    save_every: int
+    validate_every: int
+
+    @property
+    def half(self) -> torch.autocast:
+        """Mixed precision on CUDA, nothing elsewhere."""
+        return torch.autocast(self.device.type, torch.bfloat16, enabled=self.device.type == "cuda")
+
+
+class Stage(Protocol):
+    """One thing to train."""
+
+    networks: nn.Module
+    """All that is trained, and nothing else."""
+
+    def loss(self, step: int) -> Tensor:
+        """The loss of this step's batch, with a graph back to `networks`."""
+        ...
+
+    def validate(self) -> np.ndarray:
+        """A sheet of what the networks do now, RGB uint8."""
+        ...
+
+    def export(self) -> list[Path]:
+        """Write the files that users load, from `networks`."""
+        ...
+
+
+def train(stage: Stage, recipe: Recipe, run: Run) -> list[Path]:
+    """Train until `recipe.steps`, going on from what lies in the run's folder. Returns the exported files.
+
+    Raises CheckpointError where the folder holds a run of another recipe.
+    """
+    folder = run.folder / recipe.stage
+    folder.mkdir(parents=True, exist_ok=True)
+    networks = stage.networks.to(run.device).train()
+    parameters = [parameter for parameter in networks.parameters() if parameter.requires_grad]
+    optimizer = torch.optim.AdamW(parameters, lr=recipe.rate, betas=(0.9, 0.99), weight_decay=1e-4)
+    average = {name: value.detach().clone() for name, value in networks.state_dict().items()}
+    losses = _resume(folder / "state.pt", recipe, networks, optimizer, average)
+    clock = Clock(recipe, len(losses))
+    for step in range(len(losses), recipe.steps):
+        for group in optimizer.param_groups:
+            group["lr"] = recipe.rate * rate_at(step, recipe.steps)
+        with run.half:
+            loss = stage.loss(step)
+        optimizer.zero_grad(set_to_none=True)
+        loss.backward()
+        torch.nn.utils.clip_grad_norm_(parameters, GRADIENT_LIMIT)
+        optimizer.step()
+        _move_average(average, networks, step)
+        losses.append(loss.item())
+        done, last = step + 1, step + 1 == recipe.steps
+        clock.report(done, losses)
+        if done % run.save_every == 0 or last:
+            _save(folder / "state.pt", recipe, networks, optimizer, average, losses)
+            write_picture(folder / "loss.png", plot_losses(losses, recipe.stage))
+        if done % run.validate_every == 0 or last:
+            with averaged(networks, average), run.half:
+                write_picture(folder / f"{done:07d}.png", stage.validate())
+    with averaged(networks, average):
+        return stage.export()
+
+
+def rate_at(step: int, steps: int) -> float:
+    """The learning rate's factor: a linear warm-up, then half a cosine down to LAST_RATE."""
+    warmup = min(WARMUP, max(1, steps // 10))
+    share = max(step - warmup, 0) / max(steps - warmup, 1)
+    return min((step + 1) / warmup, 1.0) * (LAST_RATE + (1 - LAST_RATE) * 0.5 * (1 + math.cos(math.pi * share)))
+
+
+class Clock:
+    """Tells how far a run is and how long it will take, now and then."""
+
+    def __init__(self, recipe: Recipe, first: int, interval: float = 10.0) -> None:
+        self.recipe = recipe
+        self.first = first
+        self.interval = interval
+        self.start = self.told = time.monotonic()
+
+    def report(self, done: int, losses: list[float]) -> None:
+        now = time.monotonic()
+        if now - self.told < self.interval and done < self.recipe.steps:
+            return
+        self.told = now
+        pace = (now - self.start) / (done - self.first)
+        left = round(pace * (self.recipe.steps - done))
+        mean = sum(losses[-100:]) / len(losses[-100:])
+        print(
+            f"{self.recipe.stage} {done}/{self.recipe.steps}: loss {mean:.4f}, {pace:.2f} s a step, "
+            f"{left // 3600}:{left // 60 % 60:02d}:{left % 60:02d} left",
+            flush=True,
+        )
+
+
+@contextmanager
+def averaged(networks: nn.Module, average: Mapping[str, Tensor]) -> Iterator[None]:
+    """The networks with their averaged weights, ready for inference, and afterwards as they were."""
+    own = {name: value.detach().clone() for name, value in networks.state_dict().items()}
+    try:
+        networks.load_state_dict(average)
+        networks.eval()
+        with torch.no_grad():
+            yield
+    finally:
+        networks.load_state_dict(own)
+        networks.train()
+
+
+def write_picture(path: Path, picture: np.ndarray) -> None:
+    """RGB uint8 to a PNG that appears whole or not at all."""
+    encoded = cv2.imencode(".png", picture[..., ::-1])[1]
+    with replacing(path) as temporary:
+        temporary.write_bytes(encoded.tobytes())
+
+
+@contextmanager
+def replacing(path: Path) -> Iterator[Path]:
+    """A name to write to; what was written takes the place of `path` when the block ends well."""
+    temporary = path.with_name(f"{path.name}.{os.getpid()}.part")
+    try:
+        yield temporary
+        os.replace(temporary, path)
+    finally:
+        temporary.unlink(missing_ok=True)
+
+
+@torch.no_grad()
+def _move_average(average: dict[str, Tensor], networks: nn.Module, step: int) -> None:
+    decay = min(AVERAGE_DECAY, (1 + step) / (10 + step))
+    for name, value in networks.state_dict().items():
+        if value.is_floating_point():
+            average[name].lerp_(value, 1 - decay)
+
+
+def _save(
+    path: Path,
+    recipe: Recipe,
+    networks: nn.Module,
+    optimizer: torch.optim.Optimizer,
+    average: Mapping[str, Tensor],
+    losses: list[float],
+) -> None:
+    state = {
+        "recipe": asdict(recipe),
+        "networks": networks.state_dict(),
+        "optimizer": optimizer.state_dict(),
+        "average": dict(average),
+        "losses": losses,
+    }
+    with replacing(path) as temporary:
+        torch.save(state, temporary)
+
+
+def _resume(
+    path: Path, recipe: Recipe, networks: nn.Module, optimizer: torch.optim.Optimizer, average: dict[str, Tensor]
+) -> list[float]:
+    """Load what `_save` wrote, if anything. Returns the losses so far, one a step."""
+    if not path.is_file():
+        return []
+    state: dict[str, Any] = torch.load(path, map_location="cpu", weights_only=True)
+    wanted = asdict(recipe)
+    for name, value in state["recipe"].items():
+        if value != wanted[name]:
+            raise CheckpointError(
+                f"{path.parent} holds a run with {name} {value}, not {wanted[name]}: use that, or another folder"
+            )
+    networks.load_state_dict(state["networks"])
+    optimizer.load_state_dict(state["optimizer"])
+    for name, value in state["average"].items():
+        average[name].copy_(value)
+    return state["losses"]

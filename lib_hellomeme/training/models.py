@@ -1,0 +1,125 @@
+"""The demo world's networks: SD1.5's and v5c's structure, as narrow as their 32 groups allow."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import TYPE_CHECKING, NamedTuple, Protocol
+
+import torch
+from torch import Tensor, nn
+
+from lib_hellomeme.networks.control import ControlBase, ControlProjection, ProjectedControl
+from lib_hellomeme.networks.reference import ReferenceAdapter
+
+if TYPE_CHECKING:
+    from pathlib import Path
+
+    from diffusers import AutoencoderKL, UNet2DConditionModel
+    from transformers import CLIPTextModel
+
+WIDTHS = (32, 64, 128, 128)
+VAE_WIDTHS = (32, 64, 128, 128)
+TEXT_WIDTH = 64
+VOCABULARY = 49408
+TOKENS = 77
+CONTROL_CONTEXT_WIDTH = 128
+LATENT_SCALE = 0.18215  # SD1.5's, which every host multiplies latents with
+
+
+class Model(Protocol):
+    """The three networks of a checkpoint."""
+
+    @property
+    def unet(self) -> UNet2DConditionModel: ...
+
+    @property
+    def vae(self) -> AutoencoderKL: ...
+
+    @property
+    def text_encoder(self) -> CLIPTextModel: ...
+
+
+class CheckpointTools(NamedTuple):
+    """How the host reads prompts and checkpoints. It stands above this room and hands them down."""
+
+    tokens: Callable[[str], list[int]]
+    """A short prompt to the TOKENS numbers that the text encoder takes."""
+    read: Callable[[Path], Model]
+    write: Callable[[Path, Model], None]
+    """Write a single file in LDM layout, float16."""
+
+
+class NewModel(NamedTuple):
+    """A checkpoint in the making."""
+
+    unet: UNet2DConditionModel
+    vae: AutoencoderKL
+    text_encoder: CLIPTextModel
+
+
+def new_unet() -> UNet2DConditionModel:
+    from diffusers import UNet2DConditionModel
+
+    return UNet2DConditionModel(block_out_channels=WIDTHS, cross_attention_dim=TEXT_WIDTH, attention_head_dim=8)
+
+
+def new_vae() -> AutoencoderKL:
+    from diffusers import AutoencoderKL
+
+    return AutoencoderKL(
+        block_out_channels=VAE_WIDTHS,
+        down_block_types=("DownEncoderBlock2D",) * 4,
+        up_block_types=("UpDecoderBlock2D",) * 4,
+        layers_per_block=2,
+    )
+
+
+def new_text_encoder() -> CLIPTextModel:
+    """As long as CLIP reads, two layers deep; one head has 64 channels, as the hosts take for granted."""
+    from transformers import CLIPTextConfig, CLIPTextModel
+
+    config = CLIPTextConfig(
+        vocab_size=VOCABULARY,
+        hidden_size=TEXT_WIDTH,
+        intermediate_size=4 * TEXT_WIDTH,
+        num_hidden_layers=2,
+        num_attention_heads=1,
+        max_position_embeddings=TOKENS,
+        eos_token_id=VOCABULARY - 1,
+    )
+    return CLIPTextModel(config)
+
+
+class Adapters(nn.Module):
+    """v5c's reference and control networks at the narrow UNet's widths. At first they add nothing."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.reference = ReferenceAdapter(WIDTHS)
+        self.control = ProjectedControl(ControlBase(WIDTHS, CONTROL_CONTEXT_WIDTH), ControlProjection(WIDTHS))
+        for layer in self.reference.reference_modules_up:
+            _silence(layer.attn.proj)
+        for projector in self.control.projection.children():
+            _silence(projector.proj)
+            _silence(projector.attn.proj)
+
+
+def _silence(convolution: nn.Module) -> None:
+    for parameter in convolution.parameters():
+        nn.init.zeros_(parameter)
+
+
+@torch.no_grad()
+def normalise_latents(vae: AutoencoderKL, mean: Tensor, deviation: Tensor) -> None:
+    """Fold a change of scale into the 1x1 convolutions about the latents, so that what had this mean and deviation
+    ((4,) each) has mean 0 and deviation 1 / LATENT_SCALE; pictures decode as before."""
+    scale = 1 / (LATENT_SCALE * deviation)
+    quant, post = vae.quant_conv, vae.post_quant_conv
+    # Input of the decoder: z = z' / scale + mean.
+    post.bias += (post.weight[:, :, 0, 0] @ mean[:, None])[:, 0]
+    post.weight /= scale[None, :, None, None]
+    # Output of the encoder: means, then logarithms of variances.
+    quant.bias[:4] -= mean
+    quant.bias[:4] *= scale
+    quant.weight[:4] *= scale[:, None, None, None]
+    quant.bias[4:] += 2 * scale.log()
