@@ -12,7 +12,7 @@ import numpy as np
 import torch
 
 from lib_hellomeme.errors import HostError, MissingFileError
-from lib_hellomeme.recipes.reenact import Portrait, load_networks, read_portrait, reenact
+from lib_hellomeme.recipes.reenact import Networks, Portrait, load_networks, read_portrait, reenact
 from lib_hellomeme.settings import Settings
 from lib_hellomeme.standalone.checkpoint import load_checkpoint
 from lib_hellomeme.standalone.drawing import Drawing, draw, encode_picture
@@ -50,6 +50,7 @@ class EmbeddedHost:
         self.device = choose_device(device)
         precision = precision or ("float16" if self.device.type == "cuda" else "float32")
         self.models = Path(models)
+        self._networks: dict[str, Networks] = {}  # of the generation that was drawn with last
         self.model = load_checkpoint(checkpoint, self.device, PRECISIONS[precision])
         for file, weight in loras:
             add_lora(self.model, file, weight)
@@ -62,7 +63,7 @@ class EmbeddedHost:
         Raises FaceError, MissingFileError and CheckpointError. `progress` shows a bar.
         """
         portrait = read_portrait(settings, reference, driving)
-        networks = load_networks(settings.generation, self.models)
+        networks = self._networks_of(settings.generation)
         encode = partial(encode_picture, self.model.vae)
         port = DiffusersPort(self.model.unet)
         reenactment = reenact(port, networks, settings, portrait, drawing.width, drawing.height, encode)
@@ -71,6 +72,11 @@ class EmbeddedHost:
     def draw(self, drawing: Drawing, progress: bool = True) -> np.ndarray:
         """What the checkpoint draws by itself, RGB uint8 (H, W, 3)."""
         return draw(self.model, drawing, progress=progress)
+
+    def _networks_of(self, generation: str) -> Networks:
+        if generation not in self._networks:
+            self._networks = {generation: load_networks(generation, self.models)}
+        return self._networks[generation]
 
 
 def choose_device(name: str | None = None) -> torch.device:
