@@ -124,7 +124,7 @@ def refusal(path: Path, *arguments) -> str:
 
 def test_a_pickle_with_code_is_refused(tmp_path):
     torch.save({"a": Malicious()}, tmp_path / "a.ckpt")
-    (tmp_path / "b.bin").write_bytes(pickle.dumps(Malicious()))
+    (tmp_path / "b.bin").write_bytes(pickle.dumps(Malicious(), protocol=2))
     for name in ("a.ckpt", "b.bin"):
         assert "code" in refusal(tmp_path / name)
     assert not Path("/tmp/hellomeme_never_run").exists()
