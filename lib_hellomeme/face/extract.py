@@ -6,6 +6,7 @@ from fractions import Fraction
 
 import numpy as np
 
+from ..errors import FaceError
 from .camera import FOCAL_LENGTH, FOCAL_SIZE, head_translation
 from .expression import MEASURED
 from .mediapipe_solutions import MediaPipeSolutions
@@ -26,11 +27,12 @@ def track_picture(picture: np.ndarray, face_box: tuple[float, float, float, floa
 
     face_box is x0, y0, x1, y1 as fractions of the picture, around the face from the brows to the chin: only the face
     in it is taken, and where none is recognised (a drawing), the head's place and size are estimated from it. Without
-    both, the head is assumed as in the published crop. Raises DependencyError where mediapipe is missing.
+    both, the head is assumed as in the published crop. Raises DependencyError where mediapipe is missing, FaceError
+    where the box is none.
     """
     height, width = picture.shape[:2]
     extractor = MediaPipeSolutions()
-    box = None if face_box is None else np.array(face_box, np.float64) * [width, height, width, height]
+    box = None if face_box is None else _checked_box(face_box) * [width, height, width, height]
     meshes = extractor.meshes(picture) if box is None else _meshes_in_box(extractor, picture, box)
     if meshes:
         frame, warnings = frame_of_mesh(meshes[0], width, height), _several(len(meshes))
@@ -50,6 +52,13 @@ WARN_DRAWING = "no face was recognised in the box; the head is assumed to look s
 
 def _several(count: int) -> tuple[str, ...]:
     return (f"{count} faces were found; the largest is taken (draw a box around another to choose it)",) * (count > 1)
+
+
+def _checked_box(face_box: tuple[float, float, float, float]) -> np.ndarray:
+    box = np.clip(np.array(face_box, np.float64), 0.0, 1.0)
+    if box.shape != (4,) or not (box[2:] > box[:2]).all():
+        raise FaceError("the face box must be left, top, right, bottom between 0 and 1; draw it again")
+    return box
 
 
 def _meshes_in_box(extractor: MediaPipeSolutions, picture: np.ndarray, box: np.ndarray) -> list[np.ndarray]:

@@ -8,7 +8,7 @@ import pytest
 import skimage.data
 from PIL import Image
 
-from lib_hellomeme.errors import DependencyError
+from lib_hellomeme.errors import DependencyError, FaceError
 from lib_hellomeme.face import mediapipe_solutions
 from lib_hellomeme.face.extract import DEFAULT_TRANSLATION, track_picture
 from lib_hellomeme.face.fit import fit_picture
@@ -142,6 +142,20 @@ def test_a_drawing_in_a_manual_box_is_placed_by_the_box(astronaut):
     assert "box" in track.warnings[0]
     assert frame.translation[2] == pytest.approx(astronaut.translation[2], rel=0.1)
     assert frame.translation[:2] == pytest.approx(astronaut.translation[:2], abs=0.03)
+
+
+@pytest.mark.parametrize("box", [(0.5, 0.5, 0.5, 0.9), (0.9, 0.1, 0.2, 0.5), (0.1, 0.2, 0.3), (2, 2, 3, 3)])
+def test_a_box_that_is_none_is_one_line(box):
+    with pytest.raises(FaceError, match="draw it again"):
+        track_picture(ASTRONAUT, face_box=box)
+
+
+@pytest.mark.parametrize("shape", [(1, 1), (1, 300), (300, 2)])
+def test_absurdly_small_pictures_are_no_accident(shape):
+    picture = np.zeros((*shape, 3), np.uint8)
+    track = track_picture(picture)
+    assert not track.frames[0].found
+    assert fit_picture(picture, track.frames[0], 64, 64, "face")[0].shape == (64, 64, 3)
 
 
 def test_the_track_survives_its_file(astronaut, tmp_path):
