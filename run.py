@@ -56,7 +56,7 @@ def prepare_environment() -> str:
         pip = [str(PYTHON), "-m", "pip", "install", "--disable-pip-version-check", "--prefer-binary", *packages]
         if subprocess.call(pip):
             return (
-                "the packages could not be installed; pip's last lines say why. With a connection and 4 GB of free "
+                "the packages could not be installed; pip's last lines say why. With a connection and 8 GB of free "
                 "space, run the same command again"
             )
     INSTALLED.write_text(fingerprint())
