@@ -150,7 +150,7 @@ def predict_noise(port: Port, networks: Adapters, call: Call, reference: Tensor,
     bank: Bank = {}
     with torch.no_grad():
         written = Call(reference, torch.zeros_like(call.timestep), call.context, call.rows)
-        port.run(written, [*_add(_control(networks, own)), *(record(site, bank) for site in layers)])
+        port.run(written, [*(record(site, bank) for site in layers), *_add(_control(networks, own))])
     return port.run(call, [*_add(_control(networks, target)), *(_read(site, layers[site], bank) for site in layers)])
 
 
