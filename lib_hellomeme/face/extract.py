@@ -18,7 +18,7 @@ from .track import ARKIT_NAMES, FaceFrame, FaceTrack
 DEFAULT_SCALE = FOCAL_SIZE / 3 / PUBLISHED_OFFSET.unit  # px a unit
 DEFAULT_TRANSLATION = np.array([0.0, -0.115 * FOCAL_SIZE / DEFAULT_SCALE, -FOCAL_LENGTH / DEFAULT_SCALE])
 
-CHIN_BELOW_ORIGIN = 0.45  # face widths, on the average face
+CHIN_BELOW_ORIGIN = 0.488  # face widths, on the average face
 BOX_MARGIN = 0.5  # of the box given by hand, searched on each side of it
 
 
@@ -37,10 +37,8 @@ def track_picture(picture: np.ndarray, face_box: tuple[float, float, float, floa
     if meshes:
         frame, warnings = frame_of_mesh(meshes[0], width, height), _several(len(meshes))
     elif box is not None:
-        frame, warnings = (
-            assumed_frame(width, height, Fraction(0), _translation_of_box(box, width, height), box),
-            (WARN_DRAWING,),
-        )
+        translation = _translation_of_box(box, width, height)
+        frame, warnings = assumed_frame(width, height, Fraction(0), translation, box), (WARN_DRAWING,)
     else:
         frame, warnings = assumed_frame(width, height), (WARN_NO_FACE,)
     return FaceTrack(Fraction(1), (frame,), MEASURED if meshes else frozenset(), extractor.name, warnings)
@@ -62,7 +60,7 @@ def _checked_box(face_box: tuple[float, float, float, float]) -> np.ndarray:
 
 
 def _meshes_in_box(extractor: MediaPipeSolutions, picture: np.ndarray, box: np.ndarray) -> list[np.ndarray]:
-    """The mesh nearest the box's centre, as a list of at most one."""
+    """The largest mesh whose middle lies in the box, as a list of at most one."""
     height, width = picture.shape[:2]
     margin = (box[2:] - box[:2]).max() * BOX_MARGIN
     x0, y0 = np.floor(np.maximum(box[:2] - margin, 0)).astype(int).tolist()

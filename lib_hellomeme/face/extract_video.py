@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 from collections.abc import Callable
 from dataclasses import replace
 from fractions import Fraction
@@ -42,14 +43,14 @@ def track_video(
     files that are no video, FaceError for a number that no face has.
     """
     video, extractor = open_video(path), MediaPipeSolutions()
-    follower = _Follower(extractor, which)
     frames: list[FaceFrame] = []
-    for picture, time in video.frames():
-        mesh, (height, width) = follower.find(picture, time), picture.shape[:2]
-        frames.append(assumed_frame(width, height, time) if mesh is None else frame_of_mesh(mesh, width, height, time))
-        if progress:
-            progress(len(frames))
-    follower.close()
+    with contextlib.closing(_Follower(extractor, which)) as follower:
+        for picture, time in video.frames():
+            mesh, (height, width) = follower.find(picture, time), picture.shape[:2]
+            found = mesh is not None
+            frames.append(frame_of_mesh(mesh, width, height, time) if found else assumed_frame(width, height, time))
+            if progress:
+                progress(len(frames))
     lost = sum(not frame.found for frame in frames)
     warnings = [*video.warnings, *follower.warnings]
     if 0 < lost < len(frames):
@@ -66,17 +67,13 @@ class _Follower:
     def __init__(self, extractor: MediaPipeSolutions, which: WhichFace | int) -> None:
         self.extractor, self.which = extractor, which
         self.warnings: list[str] = []
-        self._close, self._meshes = self._open(1)
+        self._open = contextlib.ExitStack()
+        self._meshes = self._open.enter_context(extractor.follow(1))
         self._last: np.ndarray | None = None
         self._unseen, self._searched = 0, Fraction(-1)
 
-    def _open(self, faces: int) -> tuple[Callable[..., object], Callable[[np.ndarray], list[np.ndarray]]]:
-        context = self.extractor.follow(faces)
-        meshes = context.__enter__()
-        return context.__exit__, meshes
-
     def close(self) -> None:
-        self._close(None, None, None)
+        self._open.close()
 
     def find(self, picture: np.ndarray, time: Fraction) -> np.ndarray | None:
         mesh = None if self._last is None else self._nearest(self._meshes(picture))
@@ -94,7 +91,7 @@ class _Follower:
             return None
         if len(meshes) > 1:
             self.close()
-            self._close, self._meshes = self._open(min(len(meshes), MOST_FACES))
+            self._meshes = self._open.enter_context(self.extractor.follow(min(len(meshes), MOST_FACES)))
             self.warnings.append(f"{len(meshes)} faces were found; one is followed (choose another by its place)")
         if self.which == "largest":
             return meshes[0]

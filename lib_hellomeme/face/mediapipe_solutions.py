@@ -27,7 +27,7 @@ SMALLEST_CROP = 256  # px; smaller crops are enlarged
 
 # Native log lines: "W0000 00:00:1795180533.914518 6118 file.cc:114] ..." and the like.
 _NATIVE_LOG = re.compile(rb"^([IWEF]\d{4} .*\]|(INFO|WARNING): (Created TensorFlow|All log messages before absl))")
-_STDERR = threading.Lock()
+_STDERR = threading.RLock()
 
 
 class MediaPipeSolutions:
@@ -61,6 +61,8 @@ class MediaPipeSolutions:
         It looks near the last frame's landmarks first; large faces that it has lost it finds again by itself.
         """
         with self._solutions.face_mesh.FaceMesh(refine_landmarks=True, max_num_faces=faces) as mesh:
+            with _quiet_native_logs():
+                mesh.process(np.zeros((64, 64, 3), np.uint8))  # it talks while it starts
             yield lambda picture: _process(mesh, picture)
 
     def _fit(self, picture: np.ndarray) -> list[np.ndarray]:

@@ -1,7 +1,10 @@
 """One face followed over the frames of a video."""
 
 import itertools
+import subprocess
+import sys
 from fractions import Fraction
+from pathlib import Path
 
 import cv2
 import numpy as np
@@ -88,6 +91,15 @@ def test_a_broken_file_is_one_line(tmp_path):
     (tmp_path / "a.mp4").write_bytes(b"nothing")
     with pytest.raises(PictureError, match="not a video"):
         track_video(tmp_path / "a.mp4")
+
+
+def test_mediapipe_writes_nothing_to_the_terminal(tmp_path):
+    """In a new process, as it talks only once."""
+    path = write_video(tmp_path / "a.mp4", [astronaut_at(200, 160)] * 3)
+    code = f"from lib_hellomeme.face.extract_video import track_video; print(len(track_video({str(path)!r}).frames))"
+    root = Path(__file__).parents[2]
+    done = subprocess.run([sys.executable, "-c", code], cwd=root, capture_output=True, text=True, check=True)
+    assert (done.stdout, done.stderr) == ("3\n", "")
 
 
 def test_filling_interpolates_or_holds():
