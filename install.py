@@ -23,10 +23,8 @@ def main() -> None:
         return
     print("HelloMeme: installing mediapipe, which finds faces")
     missing = [package for module, package in NEEDED_BY_MEDIAPIPE.items() if not importlib.util.find_spec(module)]
-    done = pip_install("--no-deps", mediapipe_for(protobuf_version()))
-    if done and missing:
-        done = pip_install(*missing)
-    if not done:
+    # mediapipe comes last, as its being there is what later starts look at.
+    if not ((not missing or pip_install(*missing)) and pip_install("--no-deps", mediapipe_for(protobuf_version()))):
         print("HelloMeme: mediapipe could not be installed; no face will be found until it is. See the README.")
 
 

@@ -15,7 +15,9 @@ import numpy as np
 from torch import Tensor
 
 from lib_hellomeme.errors import HostError
-from lib_hellomeme.unet.port import Call, Port
+from lib_hellomeme.unet.forge import ForgePort
+from lib_hellomeme.unet.ldm import LdmPort
+from lib_hellomeme.unet.port import Call
 
 
 @dataclass
@@ -39,7 +41,7 @@ class Host(Protocol):
         """Raises HostError where p's model cannot be served."""
         ...
 
-    def port(self, p: Any) -> Port:
+    def port(self, p: Any) -> LdmPort | ForgePort:
         """The sites of the UNet that p samples with now."""
         ...
 

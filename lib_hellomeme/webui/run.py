@@ -104,11 +104,14 @@ def attached(p: Any, host: Host, run: Run, reenactment: Reenactment) -> Iterator
             return None
         return call
 
-    with followed_steps(p) as step, host.port(p).attach(reenactment.taps(), describe):
+    port = host.port(p)
+    with followed_steps(p) as step, port.attach(reenactment.taps(), describe):
         try:
             yield
         finally:
             run.networks.reference.to("cpu")
+    if host.port(p).unet is not port.unet:
+        note(p, "The refiner drew its steps without HelloMeme.")
 
 
 def refuse(p: Any, error: Exception, what: str = "not used.") -> None:

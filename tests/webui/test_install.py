@@ -40,9 +40,9 @@ def test_only_what_is_missing_is_added(commands: list, monkeypatch: pytest.Monke
     monkeypatch.setattr(install, "installed", lambda: [("numpy", "1.26.2"), ("torch", "2.1.2+cu121")])
     monkeypatch.setattr(install, "protobuf_version", lambda: (3, 20, 0))
     install.main()
-    first, second = commands
-    assert first[-2:] == ["--no-deps", "mediapipe==0.10.9"]
-    assert second[-2:] == ["absl-py", "flatbuffers"]
+    first, last = commands
+    assert first[-2:] == ["absl-py", "flatbuffers"]
+    assert last[-2:] == ["--no-deps", "mediapipe==0.10.9"]
     for command in commands:
         assert "numpy==1.26.2\ntorch==2.1.2+cu121\n" in command
         assert "--upgrade" not in command

@@ -132,6 +132,14 @@ def test_a_defect_in_the_middle_is_not_hidden(listeners: list, port: DiffusersPo
     assert hooks(port.unet) == 0
 
 
+def test_a_refiner_that_draws_without_us_is_told(listeners: list, port: DiffusersPort) -> None:
+    p, host = Processing(), Host(port)
+    with run.attached(p, host, SimpleNamespace(networks=NETWORKS), Brighter()):  # type: ignore[arg-type]
+        host.own_port = DiffusersPort(diffusers_unet())
+    assert p.comments == ["HelloMeme: The refiner drew its steps without HelloMeme."]
+    assert hooks(port.unet) == 0
+
+
 class Sampler:
     def launch_sampling(self, steps: int, function: Callable[[], Any]) -> Any:
         return function()
