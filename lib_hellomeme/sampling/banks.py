@@ -12,7 +12,7 @@ from torch import Tensor
 from lib_hellomeme.sampling.fidelity import row_shares
 from lib_hellomeme.sampling.noising import noised
 from lib_hellomeme.taps.attention import Look, Merge, read
-from lib_hellomeme.taps.bank import Bank
+from lib_hellomeme.taps.bank import Bank, write
 from lib_hellomeme.unet.port import SELF_ATTENTION, AnyTap, Call, Port
 
 KEPT_PASSES = 4  # write passes remembered: split batches, alternating prompts
@@ -125,7 +125,8 @@ class Writer:
         if self.writing.latents == "once":
             timestep = torch.zeros_like(timestep)
         bank: Bank = {}
-        self.port.run(Call(latents, timestep, context, call.rows.chosen(rows), call.progress), self.taps(bank))
+        writing = Call(latents, timestep, context, call.rows.chosen(rows), call.progress)
+        write(self.port, writing, bank, self.taps(bank))
         return _Written(self._timestep_count, keys, context, bank)
 
     def _latents(self, call: Call, rows: list[int], timestep: Tensor) -> Tensor:
