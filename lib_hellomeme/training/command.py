@@ -29,11 +29,11 @@ class StageDefaults(NamedTuple):
 
 
 STAGES: dict[str, StageDefaults] = {
-    "vae": StageDefaults(lambda recipe, run, tools: VaeStage(recipe, run), 12000, 8, 4e-4),
-    "base": StageDefaults(BaseStage, 40000, 16, 3e-4),
-    "adapters": StageDefaults(AdapterStage, 40000, 16, 3e-4),
-    "style": StageDefaults(StyleStage, 1500, 16, 1e-3),
-    "measure": StageDefaults(lambda recipe, run, tools: MeasureStage(recipe, run), 12000, 32, 1e-3),
+    "vae": StageDefaults(lambda recipe, run, tools: VaeStage(recipe, run), 6000, 8, 4e-4),
+    "base": StageDefaults(BaseStage, 15000, 16, 3e-4),
+    "adapters": StageDefaults(AdapterStage, 20000, 16, 3e-4),
+    "style": StageDefaults(StyleStage, 1000, 16, 1e-3),
+    "measure": StageDefaults(lambda recipe, run, tools: MeasureStage(recipe, run), 6000, 32, 1e-3),
 }  # in the order in which they need each other's files
 
 

@@ -19,7 +19,10 @@ from lib_hellomeme.training.identity import Identity, random_identity
 from lib_hellomeme.training.people import Region, Rendering, render
 
 FEATURES = (Region.EYE_WHITE, Region.IRIS, Region.LASHES, Region.BROW, Region.LIPS, Region.MOUTH, Region.GLASSES)
-INK = np.array([52.0, 34.0, 40.0])
+INK, PAPER = np.array([52.0, 34.0, 40.0]), np.array([252.0, 244.0, 226.0])
+INKED = np.arange(256, dtype=np.uint8)  # regions that ink parts; what is dark by itself needs none
+INKED[[Region.EYE_WHITE, Region.IRIS, Region.LASHES, Region.BROW, Region.EARRING]] = Region.SKIN
+INKED[Region.MOUTH] = Region.LIPS
 
 
 @dataclass(frozen=True, eq=False)
@@ -100,14 +103,14 @@ class PeopleStream:
 
 
 def comic(rendering: Rendering) -> np.ndarray:
-    """The style that the demo's LoRA learns: paler colours in four steps, ink where regions meet. RGB uint8."""
+    """The style that the demo's LoRA learns: washed-out colours on paper, ink where regions meet. RGB uint8."""
     size = rendering.regions.shape[0]
-    thickness = max(2, round(size / 64))
+    thickness = max(2, round(size / 48))
     kernel = np.ones((thickness, thickness), np.uint8)
-    outlines = cv2.morphologyEx(rendering.regions, cv2.MORPH_GRADIENT, kernel) > 0
+    outlines = cv2.morphologyEx(cv2.LUT(rendering.regions, INKED), cv2.MORPH_GRADIENT, kernel) > 0
     ink = cv2.GaussianBlur(outlines.astype(np.float32), (3, 3), 0)[..., None]
-    stepped = np.floor(rendering.picture / 64.0) * 64.0 + 32.0
-    return np.clip((stepped * 0.6 + 102.0) * (1 - ink) + INK * ink, 0, 255).astype(np.uint8)
+    washed = rendering.picture * 0.7 + PAPER * 0.3
+    return np.clip(washed * (1 - ink) + INK * ink, 0, 255).astype(np.uint8)
 
 
 def feature_weights(regions: np.ndarray, weight: float = 4.0) -> np.ndarray:

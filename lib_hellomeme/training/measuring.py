@@ -20,7 +20,7 @@ FILE = "measure.safetensors"
 
 
 class MeasureStage:
-    """Renderings, half of them through the VAE, because what is drawn has been through it, with a little noise."""
+    """Renderings, a quarter of them through the VAE, because what is drawn has been through it, with a little noise."""
 
     def __init__(self, recipe: Recipe, run: Run) -> None:
         torch.manual_seed(recipe.seed)
@@ -37,8 +37,8 @@ class MeasureStage:
         noise = torch.randn(pictures.shape, generator=generator)
         strength = 0.06 * torch.rand(len(pictures), 1, 1, 1, generator=generator)
         pictures = pictures.to(self.run.device)
-        half = len(pictures) // 2
-        pictures = torch.cat([self._rebuilt(pictures[:half]), pictures[half:]])
+        part = len(pictures) // 4
+        pictures = torch.cat([self._rebuilt(pictures[:part]), pictures[part:]])
         changed = pictures * gain.to(pictures) + (strength * noise).to(pictures)
         return measuring_loss(self.networks(fit_size(changed)), people)
 

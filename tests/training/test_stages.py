@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import argparse
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from pathlib import Path
 
 import numpy as np
@@ -45,12 +45,15 @@ def arguments(stage: str, folder: Path, **changes: object) -> argparse.Namespace
 
 
 @pytest.fixture(scope="module")
-def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
+def folder(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Path]:
     """All stages, one after the other, for two steps each."""
     folder = tmp_path_factory.mktemp("world")
-    for stage in ("vae", "base", "adapters", "style", "measure"):
-        command.run(arguments(stage, folder))
-    return folder
+    with pytest.MonkeyPatch.context() as patch:
+        for room in ("base", "adapters"):
+            patch.setattr(f"lib_hellomeme.training.{room}.SAMPLING_STEPS", 2)
+        for stage in ("vae", "base", "adapters", "style", "measure"):
+            command.run(arguments(stage, folder))
+        yield folder
 
 
 def recipe(stage: str, size: int = 64) -> Recipe:
