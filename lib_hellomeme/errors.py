@@ -5,7 +5,8 @@ HelloMemeError
 ├── PictureError           a picture or video cannot be read
 ├── FaceError              no face where one is needed, or a face file is broken
 ├── CheckpointError        a weight file is missing, damaged or of another kind
-│   └── MissingFileError   a weight file is not there
+│   ├── MissingFileError   a weight file is not there
+│   └── DownloadError      a weight file cannot be downloaded
 ├── HostError              this webui, model or mode cannot be served
 └── DependencyError        a package is not installed
 
@@ -38,6 +39,10 @@ class CheckpointError(HelloMemeError):
 
 class MissingFileError(CheckpointError):
     """A weight file is not there."""
+
+
+class DownloadError(CheckpointError):
+    """A weight file cannot be downloaded."""
 
 
 class HostError(HelloMemeError):

@@ -11,6 +11,7 @@ from typing import Any, NoReturn
 from lib_hellomeme.errors import HelloMemeError
 from lib_hellomeme.face.pictures import read_picture
 from lib_hellomeme.settings import OPTION_FIELDS, Settings, option
+from lib_hellomeme.standalone import download_command
 from lib_hellomeme.standalone.demo import run_demo
 from lib_hellomeme.standalone.drawing import Drawing
 from lib_hellomeme.standalone.host import DEFAULT_MODELS, PRECISIONS, EmbeddedHost
@@ -50,6 +51,9 @@ def _parser() -> argparse.ArgumentParser:
     demo = commands.add_parser("demo", help="run the whole chain on narrow networks with random weights")
     demo.set_defaults(run=lambda chosen: run_demo(chosen.out))
     demo.add_argument("--out", default="outputs", metavar="DIR", help="where the pictures go (%(default)s)")
+    download = commands.add_parser("download", help="get published weight files")
+    download.set_defaults(run=download_command.run)
+    download_command.add_arguments(download)
     return parser
 
 
