@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from pathlib import Path
 
 import numpy as np
@@ -37,7 +38,7 @@ class MeasureStage:
         noise = torch.randn(pictures.shape, generator=generator)
         strength = 0.06 * torch.rand(len(pictures), 1, 1, 1, generator=generator)
         pictures = pictures.to(self.run.device)
-        part = len(pictures) // 4
+        part = math.ceil(len(pictures) / 4)
         pictures = torch.cat([self._rebuilt(pictures[:part]), pictures[part:]])
         changed = pictures * gain.to(pictures) + (strength * noise).to(pictures)
         return measuring_loss(self.networks(fit_size(changed)), people)
