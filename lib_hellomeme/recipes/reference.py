@@ -45,10 +45,11 @@ BLOCK_GATES: Mapping[str, float] = (
 class Unit:
     """One reference.
 
-    latents (1, 4, h, w): scaled, of any size. weight opens gates, in [0, 2]; strength in [0, 1] moves everything that
-    the unit does towards nothing. It acts while start <= progress < end, or to the last step where end is 1. look
-    (1, 1, H, W): where in the reference to look; apply (1, 1, H, W): where in the picture to go by it; both in [0, 1],
-    of any size. Raises SettingsError for an unknown kind or mode and for an empty mask.
+    latents (1, 4, h, w): scaled; of any size, save that token merging wants the picture's. weight opens gates, in
+    [0, 2]; strength in [0, 1] moves everything that the unit does towards nothing. It acts while start <= progress <
+    end, or to the last step where end is 1. look (1, 1, H, W): where in the reference to look; apply (1, 1, H, W):
+    where in the picture to go by it; both in [0, 1], of any size. Raises SettingsError for an unknown kind or mode and
+    for an empty mask.
     """
 
     latents: Tensor

@@ -11,7 +11,7 @@ import pytest
 import torch
 from torch import Tensor
 
-from lib_hellomeme.errors import SettingsError
+from lib_hellomeme.errors import HostError, SettingsError
 from lib_hellomeme.recipes.reference import BLOCK_GATES, ReferenceUnits, Unit
 from lib_hellomeme.sampling.banks import KEPT_PASSES, Writing
 from lib_hellomeme.taps.adain import Style, adain, record_statistics
@@ -322,3 +322,29 @@ def test_weights_open_gates_and_never_close_one() -> None:
     assert all(a <= b for a, b in itertools.pairwise(sites))
     assert len(sites[0]) == 0
     assert len(sites[200]) == len(SELF_ATTENTION) + len(BLOCK_GATES) - 1  # input block 4: its gate, 2, stays shut
+
+
+def test_merged_tokens_are_written_and_read_merged() -> None:
+    """Token merging replaces `_forward` of the transformer blocks, as ControlNet does too and so undoes it."""
+    port, call = PORTS["ldm"](), call_of(*BOTH)
+    whole = sampled(port, units(port, A), call)[0]
+
+    def merge(block: torch.nn.Module) -> None:
+        def merged(x: Tensor, context: Tensor) -> Tensor:
+            x = block.attn1(block.norm1(x)[:, ::2], context=None).repeat_interleave(2, dim=1) + x
+            x = block.attn2(block.norm2(x), context=context) + x
+            return block.ff(block.norm3(x)) + x
+
+        block._forward = merged
+
+    for module in port.unet.modules():  # type: ignore[attr-defined]
+        if hasattr(module, "attn1"):
+            merge(module)
+    plain = run_unet(port, call)
+    got = sampled(port, units(port, replace(A, fidelity=1.0)), call)[0]
+    torch.testing.assert_close(got[1], plain[1], **CLOSE)
+    assert not torch.allclose(got[0], plain[0], atol=1e-3)
+    assert not torch.allclose(got[0], whole[0], atol=1e-3)
+    assert torch.equal(run_unet(port, call), plain)
+    with pytest.raises(HostError, match="token merging"):
+        sampled(port, units(port, replace(A, look=torch.ones(1, 1, 8, 8))), call)
