@@ -286,6 +286,19 @@ def test_other_bytes_than_the_hub_has_are_refused(hub, fetch):
     assert fetch.pauses == []
 
 
+def test_the_stores_etag_is_no_sha256_but_that_of_a_hub_without_a_store_is(hub, fetch):
+    hub.tag = lambda content: "a" * 64
+    fetch()
+    fetch.check(weights())
+    fetch.target.write_bytes(OLD)
+    hub.redirects = False
+    fetch.fails("in place of aaaaaaaa")
+    assert fetch.target.read_bytes() == OLD
+    hub.tag = lambda content: hashlib.sha256(content).hexdigest()
+    fetch()
+    fetch.check(weights())
+
+
 @pytest.mark.parametrize(
     ("content", "fault"),
     [
