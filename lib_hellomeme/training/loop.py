@@ -53,10 +53,15 @@ class Run:
     save_every: int
     validate_every: int
 
-    @property
     def half(self) -> torch.autocast:
         """Mixed precision on CUDA, nothing elsewhere."""
-        return torch.autocast(self.device.type, torch.bfloat16, enabled=self.device.type == "cuda")
+        return mixed_precision(self.device.type, enabled=self.device.type == "cuda")
+
+
+def mixed_precision(device: str, enabled: bool = True) -> torch.autocast:
+    """bfloat16 where it is safe. Without autocast's cache: in older versions of torch a weight that was first cast
+    where no gradient is kept comes from there without one afterwards."""
+    return torch.autocast(device, torch.bfloat16, enabled=enabled, cache_enabled=False)
 
 
 class Stage(Protocol):
@@ -94,7 +99,7 @@ def train(stage: Stage, recipe: Recipe, run: Run) -> list[Path]:
     for step in range(len(losses), recipe.steps):
         for group in optimizer.param_groups:
             group["lr"] = recipe.rate * rate_at(step, recipe.steps)
-        with run.half:
+        with run.half():
             loss = stage.loss(step)
         optimizer.zero_grad(set_to_none=True)
         loss.backward()
@@ -108,7 +113,7 @@ def train(stage: Stage, recipe: Recipe, run: Run) -> list[Path]:
             _save(folder / "state.pt", recipe, networks, optimizer, average, losses)
             write_picture(folder / "loss.png", plot_losses(losses, recipe.stage))
         if done % run.validate_every == 0 or last:
-            with averaged(networks, average), run.half:
+            with averaged(networks, average), run.half():
                 write_picture(folder / f"{done:07d}.png", stage.validate())
     with averaged(networks, average):
         return stage.export()

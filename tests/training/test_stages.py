@@ -23,7 +23,7 @@ from lib_hellomeme.training.adapters import AdapterStage, Heads, predict_noise
 from lib_hellomeme.training.autoencoder import UNSEEN, load_vae
 from lib_hellomeme.training.base import BaseStage
 from lib_hellomeme.training.diffusion import seeded
-from lib_hellomeme.training.loop import Recipe, Run
+from lib_hellomeme.training.loop import Recipe, Run, mixed_precision
 from lib_hellomeme.training.measure import load_measuring_network
 from lib_hellomeme.training.models import LATENT_SCALE, Adapters, new_unet, new_vae, normalise_latents
 from lib_hellomeme.training.pool import encode, to_tensor
@@ -152,13 +152,14 @@ def port() -> DiffusersPort:
     return DiffusersPort(new_unet().eval().requires_grad_(False))
 
 
-def test_gradients_reach_every_adapter_tensor_and_no_base_tensor(port: DiffusersPort) -> None:
+@pytest.mark.parametrize("half", [False, True])
+def test_gradients_reach_every_adapter_tensor_and_no_base_tensor(port: DiffusersPort, half: bool) -> None:
     networks, rows = random_adapters(), Rows((True, False))
     latents, reference = torch.randn(2, 2, 4, 16, 16, generator=seeded(3))
     call = Call(latents, torch.tensor([300, 700]), torch.randn(2, 77, 64, generator=seeded(4)), rows)
-    predict_noise(
-        port, networks, call, reference, heads(5, rows.uncond), heads(6, rows.uncond)
-    ).square().mean().backward()
+    with mixed_precision("cpu", enabled=half):
+        predicted = predict_noise(port, networks, call, reference, heads(5, rows.uncond), heads(6, rows.uncond))
+    predicted.float().square().mean().backward()
     silent = {name for name, value in networks.named_parameters() if value.grad is None or not value.grad.any()}
     assert {name for name in silent if not name.startswith(WITHOUT_GRADIENT)} == set()
     assert all(parameter.grad is None for parameter in port.unet.parameters())
