@@ -2,20 +2,16 @@
 
 from __future__ import annotations
 
-from typing import Literal
-
 import cv2
 import numpy as np
 
 from .alignment import crop_window
 from .track import FaceFrame
 
-FitMode = Literal["face", "crop", "pad", "stretch"]
-
 
 def fit_picture(
-    picture: np.ndarray, frame: FaceFrame | None, width: int, height: int, how: FitMode
-) -> tuple[np.ndarray, FaceFrame | None, np.ndarray]:
+    picture: np.ndarray, frame: FaceFrame, width: int, height: int, how: str
+) -> tuple[np.ndarray, FaceFrame, np.ndarray]:
     """RGB uint8 of any size to (height, width, 3), the frame in it, and the (2, 3) matrix from px to px.
 
     "face" is the published crop about the face's box, for any shape, and "crop" where there is no box; "crop" the
@@ -23,14 +19,14 @@ def fit_picture(
     in another shape, of which the head takes the closest similarity.
     """
     picture_height, picture_width = picture.shape[:2]
-    if how == "face" and frame is not None and frame.box is not None:
+    if how == "face" and frame.box is not None:
         window = crop_window(frame.box[None], (picture_width, picture_height), (width, height))
     elif how in ("face", "crop"):
         window = _centred_window(picture_width, picture_height, width, height)
     else:
         window = (0, 0, picture_width, picture_height)
     fitted, matrix = _resize_window(picture, window, width, height, keep_shape=how == "pad")
-    return fitted, None if frame is None else frame.transformed(matrix, width, height), matrix
+    return fitted, frame.transformed(matrix, width, height), matrix
 
 
 def _centred_window(picture_width: int, picture_height: int, width: int, height: int) -> tuple[int, int, int, int]:

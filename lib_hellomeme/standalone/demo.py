@@ -58,7 +58,6 @@ def _explained(label: str, driver: np.ndarray, drawn: Drawn) -> dict[str, np.nda
     """The driving picture, what the extractor saw in it, what the control network is shown, and what was drawn."""
     face = drawn.portrait.driving.frames[0]
     _, own, _ = fit_picture(drawn.portrait.picture, drawn.portrait.track.frames[0], SIDE, SIDE, "face")
-    assert own is not None
     target = retarget(face, own)
     return {
         f"driving {label}": driver,
