@@ -324,15 +324,14 @@ def _draw_mouth(canvas: Canvas, view: View, head: Head, skin: np.ndarray) -> Non
 
 def _draw_inside(canvas: Canvas, view: View, head: Head, mouth: Mouth, inside: np.ndarray) -> None:
     """Teeth behind the upper lip and the tongue on the lower jaw, where the lips leave them free."""
-    jaw = head.expression("jawOpen")
-    top = mouth.base + mouth.rise + 0.02
-    teeth = mouth.between(top, np.full_like(top, mouth.base[10] + 0.02 - 0.065))
-    canvas.fill(view(head.on_face(teeth, 0.0)), Paint.TEETH, inside)
     turn = np.linspace(0, 2 * np.pi, 25)[:-1]
     tongue = np.column_stack([np.cos(turn) * 0.1, np.sin(turn) * 0.075])
     low = float((mouth.base - mouth.drop)[10])
-    if jaw > 0.0:
+    if head.expression("jawOpen") > 0.0:
         canvas.fill(view(head.on_face(np.add(tongue, [mouth.x[10], low]), 0.0)), Paint.TONGUE, inside)
+    top = mouth.base + mouth.rise + 0.02
+    teeth = mouth.between(top, np.full_like(top, mouth.base[10] + 0.02 - 0.065))
+    canvas.fill(view(head.on_face(teeth, 0.0)), Paint.TEETH, inside)
 
 
 def _draw_eye(canvas: Canvas, view: View, head: Head, eye: Eye, skin: np.ndarray) -> None:
