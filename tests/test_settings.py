@@ -27,7 +27,7 @@ wishes = st.fixed_dictionaries({name: value_of(name) for name in OPTION_FIELDS})
 
 @given(wishes)
 def test_infotext_gives_back_every_option(wish: dict[str, Any]) -> None:
-    settings = Settings(**wish | {"enabled": True})
+    settings = Settings(**{**wish, "enabled": True})
     as_text = {key: str(value) for key, value in settings.to_infotext().items()}
     assert Settings.from_infotext(as_text) == settings
 

@@ -23,7 +23,7 @@ from lib_hellomeme.errors import HostError
 from lib_hellomeme.face.condition import condition_image, condition_tensor
 from lib_hellomeme.face.track import FaceFrame
 from lib_hellomeme.networks.expression import ArkitExpression
-from lib_hellomeme.taps.bank import Bank, record
+from lib_hellomeme.taps.bank import Bank, record, write
 from lib_hellomeme.taps.residual import add_residual
 from lib_hellomeme.unet.port import Call, Port, Rows, Tap
 
@@ -95,7 +95,9 @@ class Reenactment:
 
     def taps(self) -> list[Tap]:
         """Control first, then the reference layers, as published."""
-        control = [add_residual(site, self._control_at(site)) for site in self.control]
+        control = [
+            add_residual(site, self._while_acting(control_at(residual))) for site, residual in self.control.items()
+        ]
         return control + [self._read_at(site) for site in (self.layers if self.weight else ())]
 
     def begin(self, call: Call) -> None:
@@ -112,8 +114,8 @@ class Reenactment:
     def _acts(self, call: Call) -> bool:
         return self.start <= call.progress and (call.progress < self.end or self.end == 1)
 
-    def _control_at(self, site: str) -> Callable[[Call], Tensor | None]:
-        return lambda call: of_rows(self.control[site], call.rows) if self._acts(call) else None
+    def _while_acting(self, residual: Callable[[Call], Tensor]) -> Callable[[Call], Tensor | None]:
+        return lambda call: residual(call) if self._acts(call) else None
 
     def _read_at(self, site: str) -> Tap:
         layer = self.layers[site]
@@ -142,22 +144,22 @@ class Reenactment:
 
     def _write(self, call: Call) -> Written:
         """The write pass, over the distinct rows of a call."""
-        first = sorted(set(_equal_rows(call.rows, call.context, call.rows, call.context)))
+        index = _equal_rows(call.rows, call.context, call.rows, call.context)
+        first = [row for row, equal in enumerate(index) if row == equal]
         rows = Rows(tuple(call.rows.uncond[row] for row in first))
         context = call.context[first]
         reference = self.reference.to(call.sample)
         latents = torch.cat([torch.zeros_like(reference) if uncond else reference for uncond in rows.uncond])
         bank: Bank = {}
-        taps = [record(site, bank) for site in self.layers]
-        if self.write_control is not None:
-            write_control = self.write_control
-            taps += [
-                add_residual(site, lambda call, site=site: of_rows(write_control[site], call.rows))
-                for site in write_control
-            ]
-        timestep = torch.zeros_like(call.timestep[: len(rows)])
-        self.port.run(Call(latents, timestep, context, rows), taps)
+        control = [add_residual(site, control_at(residual)) for site, residual in (self.write_control or {}).items()]
+        write_call = Call(latents, torch.zeros_like(call.timestep[: len(rows)]), context, rows)
+        write(self.port, write_call, bank, [record(site, bank) for site in self.layers], control)
         return Written(rows, context, {site: layer.prepare(bank.pop(site)) for site, layer in self.layers.items()})
+
+
+def control_at(control: Tensor) -> Callable[[Call], Tensor]:
+    """What control (1 + frames, C, h, w) adds to the rows of a call (n, C, h, w)."""
+    return lambda call: of_rows(control, call.rows)
 
 
 def of_rows(control: Tensor, rows: Rows) -> Tensor:

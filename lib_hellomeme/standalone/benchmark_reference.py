@@ -1,5 +1,5 @@
 """What a sampling step costs with a reference unit, against the plain step:
-`python -m lib_hellomeme.standalone.benchmark_reference`.
+`python -m lib_hellomeme benchmark-reference`.
 
 All ways of writing take turns in one process, so that a machine that slows down slows down all of them. Weights are
 random: a step's time does not depend on their values.
@@ -116,9 +116,3 @@ def bank_bytes(port: DiffusersPort, call: Call) -> int:
     row = Call(call.sample[:1], call.timestep[:1], call.context[:1], call.rows.chosen([0]))
     port.run(row, [record_tokens(site, bank) for site in SELF_ATTENTION])
     return sum(tokens.nbytes for tokens in bank.values())
-
-
-if __name__ == "__main__":
-    parser = argparse.ArgumentParser(description=__doc__)
-    add_arguments(parser)
-    run(parser.parse_args())

@@ -11,7 +11,7 @@ from typing import Any, NoReturn
 from lib_hellomeme.errors import HelloMemeError
 from lib_hellomeme.face.pictures import read_picture
 from lib_hellomeme.settings import OPTION_FIELDS, Settings, option
-from lib_hellomeme.standalone import download_command
+from lib_hellomeme.standalone import benchmark, benchmark_reference, download_command, train
 from lib_hellomeme.standalone.demo import run_demo
 from lib_hellomeme.standalone.drawing import Drawing
 from lib_hellomeme.standalone.host import DEFAULT_MODELS, PRECISIONS, EmbeddedHost
@@ -51,9 +51,15 @@ def _parser() -> argparse.ArgumentParser:
     demo = commands.add_parser("demo", help="run the whole chain on narrow networks with random weights")
     demo.set_defaults(run=lambda chosen: run_demo(chosen.out))
     demo.add_argument("--out", default="outputs", metavar="DIR", help="where the pictures go (%(default)s)")
-    download = commands.add_parser("download", help="get published weight files")
-    download.set_defaults(run=download_command.run)
-    download_command.add_arguments(download)
+    for name, module, help in (
+        ("download", download_command, "get published weight files"),
+        ("train", train, "train the networks of the drawn world, stage by stage"),
+        ("benchmark", benchmark, "time a sampling step with HelloMeme against the plain one"),
+        ("benchmark-reference", benchmark_reference, "time a sampling step with reference banks against the plain one"),
+    ):
+        command = commands.add_parser(name, help=help)
+        command.set_defaults(run=module.run)
+        module.add_arguments(command)
     return parser
 
 

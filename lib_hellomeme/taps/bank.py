@@ -28,9 +28,9 @@ class _CompleteError(Exception):
     """Ends a write pass."""
 
 
-def write(port: Port, call: Call, bank: Bank, taps: Sequence[AnyTap]) -> None:
+def write(port: Port, call: Call, bank: Bank, taps: Sequence[AnyTap], others: Sequence[AnyTap] = ()) -> None:
     """Run a bare pass until each of these recording taps has put its site into `bank`; the rest of the UNet would
-    compute what nobody reads."""
+    compute what nobody reads. `others` act in the pass too, at each site after the recording."""
     sites = {tap.site for tap in taps}
 
     def then_look(record: Callable) -> Callable:
@@ -49,4 +49,4 @@ def write(port: Port, call: Call, bank: Bank, taps: Sequence[AnyTap]) -> None:
         for tap in taps
     ]
     with suppress(_CompleteError):
-        port.run(call, ending)
+        port.run(call, [*ending, *others])

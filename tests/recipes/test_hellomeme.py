@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from dataclasses import replace
+from typing import Any
 
 import pytest
 import torch
@@ -24,9 +25,9 @@ class CountingPort:
     """A port that counts its bare passes and their rows."""
 
     def __init__(self, port: Port) -> None:
-        self.port, self.passes = port, []
+        self.port, self.passes, self.in_channels = port, [], port.in_channels
 
-    def __getattr__(self, name: str) -> object:
+    def __getattr__(self, name: str) -> Any:
         return getattr(self.port, name)
 
     def run(self, call: Call, taps: object) -> Tensor:
