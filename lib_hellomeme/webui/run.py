@@ -23,7 +23,7 @@ from lib_hellomeme.settings import OPTION_FIELDS, Settings, infotext_key
 from lib_hellomeme.unet.port import Call
 from lib_hellomeme.webui.arguments import PICTURES, Request, read_request
 from lib_hellomeme.webui.host import Host, followed_steps, host_of, marked, within_sampling
-from lib_hellomeme.webui.weights import networks_of
+from lib_hellomeme.webui.weights import check_complete, networks_of
 
 NOTE = "HelloMeme note"  # in a picture's parameters, which are in the API's answer too
 
@@ -48,6 +48,7 @@ def prepare(p: Any, arguments: Any) -> None:
             return
         if not hasattr(p.scripts, "process_before_every_sampling"):
             raise HostError("This webui is too old: use AUTOMATIC1111 1.10 or Forge.")
+        check_complete(request.settings.generation)
         portrait = read_pictures(request)
         p.hellomeme = Run(request.settings, portrait, networks_of(request.settings.generation))
     except Exception as error:

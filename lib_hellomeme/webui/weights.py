@@ -7,6 +7,7 @@ from importlib.util import find_spec
 from pathlib import Path
 
 from lib_hellomeme.checkpoints.catalog import files_of, find
+from lib_hellomeme.errors import HelloMemeError
 from lib_hellomeme.recipes.reenact import EXPRESSION, Networks, load_networks
 
 
@@ -29,6 +30,12 @@ def networks_of(generation: str) -> Networks:
 @lru_cache(maxsize=1)
 def _loaded(generation: str, there: Path, stamp: tuple) -> Networks:
     return load_networks(generation, there)
+
+
+def check_complete(generation: str) -> None:
+    """Raises HelloMemeError with all the complaints, where there are any."""
+    if lines := complaints(generation):
+        raise HelloMemeError(" ".join(lines))
 
 
 def complaints(generation: str) -> list[str]:

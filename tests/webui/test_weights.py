@@ -1,0 +1,52 @@
+"""What the panel says of missing files and packages."""
+
+from __future__ import annotations
+
+import sys
+from pathlib import Path
+from types import ModuleType, SimpleNamespace
+from typing import Any
+
+import pytest
+
+from lib_hellomeme.errors import HelloMemeError
+from lib_hellomeme.standalone.random_weights import write_networks
+from lib_hellomeme.webui import weights
+
+
+@pytest.fixture
+def models(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Path:
+    """The webui's models folder, in which there is none of ours yet."""
+    modules: Any = ModuleType("modules")
+    modules.paths = SimpleNamespace(models_path=str(tmp_path))
+    modules.shared = SimpleNamespace(cmd_opts=SimpleNamespace(hellomeme_models=None))
+    monkeypatch.setitem(sys.modules, "modules", modules)
+    monkeypatch.setattr(weights, "find_spec", lambda name: object())
+    return tmp_path
+
+
+def test_every_missing_file_is_named_with_its_place(models: Path) -> None:
+    lines = weights.complaints("v5c")
+    assert len(lines) == 3
+    for name, line in zip(("hm5c_reference", "hm5_control_base", "hm5c_control_proj"), lines, strict=True):
+        assert line.startswith(f"{name}.safetensors is missing")
+        assert f"https://huggingface.co/songkey/{name}" in line
+        assert str(models / "hellomeme") in line
+    with pytest.raises(HelloMemeError, match=r"hm5c_reference.*hm5_control_base.*hm5c_control_proj"):
+        weights.check_complete("v5c")
+
+
+def test_files_in_the_chosen_folder_are_found_and_loaded_once(models: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    chosen = models / "elsewhere"
+    write_networks(chosen, widths=(32, 32, 32, 32), context_width=64)
+    monkeypatch.setattr(sys.modules["modules"].shared.cmd_opts, "hellomeme_models", str(chosen))
+    weights.check_complete("v5c")
+    first = weights.networks_of("v5c")
+    assert weights.networks_of("v5c") is first
+    write_networks(chosen, widths=(32, 32, 32, 32), context_width=64, seed=1)
+    assert weights.networks_of("v5c") is not first
+
+
+def test_a_missing_extractor_is_told(models: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(weights, "find_spec", lambda name: None)
+    assert weights.complaints("v5c")[-1].startswith("mediapipe is not installed")
