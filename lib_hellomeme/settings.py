@@ -45,7 +45,9 @@ class Settings:
     """What a user can choose. `Settings(**wishes)` raises SettingsError for a value out of its range."""
 
     enabled: bool = _switch("Enable", "Make the picture follow the reference portrait and the driving face.")
-    generation: str = _choice(("v5c", "v5b", "v5", "v4", "v3", "v2", "v1"), "Networks", "Which generation of the HelloMeme networks to use.")
+    generation: str = _choice(
+        ("v5c", "v5b", "v5", "v4", "v3", "v2", "v1"), "Networks", "Which generation of the HelloMeme networks to use."
+    )
     reference_weight: float = _number(
         1.0, "Reference weight", "How strongly the picture takes the reference's looks; 0 switches it off.", maximum=2.0
     )

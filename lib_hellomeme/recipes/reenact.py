@@ -18,6 +18,7 @@ from lib_hellomeme.face.extract import track_picture
 from lib_hellomeme.face.fit import fit_picture
 from lib_hellomeme.face.track import FaceTrack, retarget
 from lib_hellomeme.networks.control import ProjectedControl
+from lib_hellomeme.networks.reference import ReferenceAdapter
 from lib_hellomeme.recipes.hellomeme import Reenactment, control_features
 from lib_hellomeme.settings import Settings
 from lib_hellomeme.unet.port import Port
@@ -29,7 +30,7 @@ EXPRESSION = "arkit"  # what the face extractors measure; the PD-FGC encoder is 
 class Networks:
     """The networks of one generation, on the CPU between their uses."""
 
-    reference: nn.Module  # its `sites()` gives the reference layers by site
+    reference: ReferenceAdapter
     control: nn.Module
     writes_with_control: bool  # v5c: the write pass takes control too
 
@@ -43,6 +44,8 @@ def load_networks(generation: str, *folders: Path) -> Networks:
     files = files_of(generation, EXPRESSION)
     paths = need(find(*folders), files)
     reference, *control = (load_network(paths[file.key], (file.layout,)) for file in files if file.layout)
+    assert isinstance(reference, ReferenceAdapter)
+    reference.fold()
     network = ProjectedControl(*control) if len(control) == 2 else control[0]  # v4 and later: base and projection
     return Networks(reference, network, writes_with_control=generation == "v5c")
 

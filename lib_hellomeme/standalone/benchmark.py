@@ -18,6 +18,7 @@ from lib_hellomeme.checkpoints.catalog import GENERATIONS, files_of
 from lib_hellomeme.checkpoints.layouts import LAYOUTS
 from lib_hellomeme.networks.control import ProjectedControl
 from lib_hellomeme.networks.expression import ArkitExpression
+from lib_hellomeme.networks.reference import ReferenceAdapter
 from lib_hellomeme.recipes.hellomeme import Reenactment
 from lib_hellomeme.unet.diffusers import DiffusersPort
 from lib_hellomeme.unet.port import Call, Rows
@@ -54,6 +55,8 @@ def run(arguments: argparse.Namespace) -> None:
     port = DiffusersPort(unet)
     control = random_control(arguments.generation, arguments.size, device, dtype)
     adapter = LAYOUTS[files_of(arguments.generation)[0].layout or ""].build({})
+    assert isinstance(adapter, ReferenceAdapter)
+    adapter.fold()  # as load_networks does
     layers = adapter.eval().requires_grad_(False).to(device, dtype).sites()
     reenactment = Reenactment(port, layers, call.sample[1:], control, control)
 
