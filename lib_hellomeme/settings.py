@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import Field, dataclass, field, fields, replace
-from typing import Any
+from typing import Any, Literal
 
 from lib_hellomeme.errors import SettingsError
 
@@ -75,6 +75,12 @@ class Settings:
         "Face box",
         "Where the reference's face is when it is not found, as in a drawing: left, top, right, bottom as fractions "
         "of the picture, like 0.3, 0.2, 0.7, 0.6. Empty: search.",
+    )
+    expression: Literal["arkit", "pdfgc"] = _choice(
+        ("arkit", "pdfgc"),
+        "Expression from",
+        "How the networks are told the expression: by ARKit coefficients measured on the landmarks, or by the PD-FGC "
+        "encoder, the published default, which needs a file of its own.",
     )
 
     def __post_init__(self) -> None:

@@ -148,14 +148,16 @@ GENERATIONS: dict[str, Generation] = {
 
 
 def files_of(generation: str, expression: ExpressionKind = "pdfgc", video: bool = False) -> tuple[WeightFile, ...]:
-    """The networks that a generation (a key of GENERATIONS) runs. Face extractors are not among them.
+    """The networks that a generation (a key of GENERATIONS) runs, with the encoder of the expression that it needs.
+    Face extractors are not among them.
 
     Raises CheckpointError where videos are asked of a generation that has no motion network.
     """
     entry = GENERATIONS[generation]
     if video and entry.motion is None:
         raise CheckpointError(f"HelloMeme {generation} has no motion network: choose another generation for videos")
-    keys = (entry.reference, *entry.control[expression], *(entry.motion or () if video else ()))
+    encoder = ("pd_fgc_motion",) if expression == "pdfgc" else ()
+    keys = (entry.reference, *entry.control[expression], *encoder, *(entry.motion or () if video else ()))
     return tuple(FILES[key] for key in keys)
 
 

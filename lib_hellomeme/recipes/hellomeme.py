@@ -22,32 +22,47 @@ from torch import Tensor
 from lib_hellomeme.errors import HostError
 from lib_hellomeme.face.condition import condition_image, condition_tensor
 from lib_hellomeme.face.track import FaceFrame
-from lib_hellomeme.networks.expression import ArkitExpression
+from lib_hellomeme.networks.expression import ArkitExpression, Expression, ExpressionKind, PdfgcExpression
 from lib_hellomeme.taps.bank import Bank, record, write
 from lib_hellomeme.taps.residual import add_residual
 from lib_hellomeme.unet.port import Call, Port, Rows, Tap
 
 Control = Mapping[str, Tensor]  # site -> features (1 + frames, C, h, w): of nobody, then of the face in each frame
-ControlNetwork = Callable[[Tensor, ArkitExpression], dict[str, Tensor]]
+ControlNetwork = Callable[[Tensor, Expression], dict[str, Tensor]]
 
 KEPT_PASSES = 4  # write passes remembered within a sampling: split batches, alternating prompts
 
 
 @torch.inference_mode()
 def control_features(
-    network: ControlNetwork, faces: Sequence[FaceFrame], device: torch.device, dtype: torch.dtype
+    network: ControlNetwork,
+    faces: Sequence[FaceFrame],
+    device: torch.device,
+    dtype: torch.dtype,
+    kind: ExpressionKind = "arkit",
+    nobody: np.ndarray | None = None,
 ) -> Control:
-    """What a control network makes of nobody and of each of these faces, at the size of the faces' pictures."""
+    """What a control network makes of nobody and of each of these faces, at the size of the faces' pictures.
+
+    `nobody` is nobody's PD-FGC embedding (548,), None for zeros. A face without an embedding has nobody's.
+    """
     images = [condition_image(face.rotation, face.translation, face.width, face.height) for face in faces]
     drawn = [torch.from_numpy(condition_tensor(image)) for image in images]
     condition = torch.stack([torch.full_like(drawn[0], -1.0), *drawn])  # (1 + frames, 3, H, W)
-    coefficients = np.stack([np.zeros(51), *(face.coefficients for face in faces)])  # (1 + frames, 51)
-    nothing = np.zeros((3, 1024))
-    parts = np.stack([nothing, *(nothing if face.face_parts is None else face.face_parts for face in faces)])
-    expression = ArkitExpression(
-        *(torch.as_tensor(values, dtype=torch.float32, device=device) for values in (coefficients, parts))
-    )
+    if kind == "pdfgc":
+        embedding = with_nobody([face.pd_fgc for face in faces], np.zeros(548) if nobody is None else nobody)
+        expression = PdfgcExpression(embedding.to(device))
+    else:
+        coefficients = with_nobody([face.coefficients for face in faces], np.zeros(51))
+        parts = with_nobody([face.face_parts for face in faces], np.zeros((3, 1024)))
+        expression = ArkitExpression(coefficients.to(device), parts.to(device))
     return network(condition.to(device, dtype), expression)
+
+
+def with_nobody(values: Sequence[np.ndarray | None], nobody: np.ndarray) -> Tensor:
+    """Nobody's value, then each face's or nobody's: (1 + frames, ...) in float32."""
+    rows = [nobody, *(nobody if value is None else value for value in values)]
+    return torch.from_numpy(np.stack(rows).astype(np.float32))
 
 
 @dataclass(frozen=True)

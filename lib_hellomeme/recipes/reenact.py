@@ -16,61 +16,83 @@ from lib_hellomeme.checkpoints.load import load_network
 from lib_hellomeme.errors import FaceError
 from lib_hellomeme.face.extract import track_picture
 from lib_hellomeme.face.fit import fit_picture
-from lib_hellomeme.face.track import FaceTrack, retarget
+from lib_hellomeme.face.track import FaceFrame, FaceTrack, retarget
 from lib_hellomeme.networks.control import ProjectedControl
+from lib_hellomeme.networks.expression import ExpressionKind
 from lib_hellomeme.networks.reference import ReferenceAdapter
+from lib_hellomeme.recipes.embeddings import pd_fgc_of_nobody, with_face_parts, with_pd_fgc
 from lib_hellomeme.recipes.hellomeme import Reenactment, control_features
 from lib_hellomeme.settings import Settings
 from lib_hellomeme.unet.port import Port
 
-EXPRESSION = "arkit"  # what the face extractors measure; the PD-FGC encoder is not connected yet
+OPTIONAL_ENCODER = "image_encoder"  # CLIP's vision tower; without it the networks get zeros for the face's parts
 
 
 @dataclass(frozen=True)
 class Networks:
-    """The networks of one generation, on the CPU between their uses."""
+    """The networks of one generation, on the CPU between their uses.
 
+    `encoder` makes the embeddings that go with this kind of expression: PD-FGC's, or CLIP's of the face's parts.
+    """
+
+    generation: str
+    expression: ExpressionKind
     reference: ReferenceAdapter
     control: nn.Module
-    writes_with_control: bool  # v5c: the write pass takes control too
+    encoder: nn.Module | None
 
 
-def load_networks(generation: str, *folders: Path) -> Networks:
+def load_networks(generation: str, *folders: Path, expression: ExpressionKind = "arkit") -> Networks:
     """The networks of a generation (a key of GENERATIONS) from files in these folders, in float32 on the CPU.
 
     Raises MissingFileError that names the first file that is not there, CheckpointError for one that is not what it
     should be.
     """
-    files = files_of(generation, EXPRESSION)
-    paths = need(find(*folders), files)
-    reference, *control = (load_network(paths[file.key], (file.layout,)) for file in files if file.layout)
+    found = find(*folders)
+    files = files_of(generation, expression)
+    paths = need(found, files)
+    reference, *others = (load_network(paths[file.key], (file.layout,)) for file in files if file.layout)
     assert isinstance(reference, ReferenceAdapter)
     reference.fold()
-    network = ProjectedControl(*control) if len(control) == 2 else control[0]  # v4 and later: base and projection
-    return Networks(reference, network, writes_with_control=generation == "v5c")
+    encoder = others.pop() if expression == "pdfgc" else None
+    if expression == "arkit" and OPTIONAL_ENCODER in found:
+        encoder = load_network(found[OPTIONAL_ENCODER].path)
+    control = ProjectedControl(*others) if len(others) == 2 else others[0]  # v4 and later: base and projection
+    return Networks(generation, expression, reference, control, encoder)
+
+
+@dataclass(frozen=True)
+class Seen:
+    """A picture, RGB uint8 (H, W, 3), and what was found in it."""
+
+    picture: np.ndarray
+    track: FaceTrack
+
+    @property
+    def face(self) -> FaceFrame:
+        return self.track.frames[0]
 
 
 @dataclass(frozen=True)
 class Portrait:
-    """A reference picture, RGB uint8 (H, W, 3), the driving one, and what was found in them."""
+    """The reference picture and the driving one."""
 
-    picture: np.ndarray
-    track: FaceTrack
-    driving: FaceTrack
+    reference: Seen
+    driving: Seen
 
     @property
     def warnings(self) -> list[str]:
         """One line for everything that was not found or had to be chosen."""
-        named = (("Reference", self.track), ("Driving picture", self.driving))
-        return [f"{name}: {warning}." for name, track in named for warning in track.warnings]
+        named = (("Reference", self.reference), ("Driving picture", self.driving))
+        return [f"{name}: {warning}." for name, seen in named for warning in seen.track.warnings]
 
 
 def read_portrait(settings: Settings, reference: np.ndarray, driving: np.ndarray) -> Portrait:
     """Find the faces in two pictures, RGB uint8 (H, W, 3). Raises FaceError where the driving picture shows none."""
-    driver = track_picture(driving)
-    if not driver.frames[0].found:
+    driver = Seen(driving, track_picture(driving))
+    if not driver.face.found:
         raise FaceError("No face was found in the driving picture: choose one that shows a face from the front.")
-    return Portrait(reference, track_picture(reference, settings.box()), driver)
+    return Portrait(Seen(reference, track_picture(reference, settings.box())), driver)
 
 
 def reenact(
@@ -87,21 +109,39 @@ def reenact(
     `encode` makes the latents (1, 4, height / 8, width / 8), scaled, of a picture (height, width, 3): the mean of the
     VAE's posterior, so that every host gives the same. Raises HostError for a UNet that cannot be served.
     """
-    picture, face, _ = fit_picture(portrait.picture, portrait.track.frames[0], width, height, settings.fit)
-    target = retarget(portrait.driving.frames[0], face, settings.pose_weight, settings.expression_weight)
+    own, driver, nobody = embedded(networks, portrait, port.device, port.dtype)
+    picture, face, _ = fit_picture(portrait.reference.picture, own, width, height, settings.fit)
+    target = retarget(driver, face, settings.pose_weight, settings.expression_weight)
+    faces = [target, face] if networks.generation == "v5c" else [target]  # v5c's write pass takes control too
     with placed(networks.control, port.device, port.dtype) as network:
-        control = control_features(network, [target], port.device, port.dtype)
-        own = control_features(network, [face], port.device, port.dtype) if networks.writes_with_control else None
+        control, *write_control = (
+            control_features(network, [face], port.device, port.dtype, networks.expression, nobody) for face in faces
+        )
     return Reenactment(
         port,
         networks.reference.to(port.device, port.dtype).sites(),
         encode(picture),
         control,
-        own,
+        write_control[0] if write_control else None,
         settings.reference_weight,
         settings.start,
         settings.end,
     )
+
+
+def embedded(
+    networks: Networks, portrait: Portrait, device: torch.device, dtype: torch.dtype
+) -> tuple[FaceFrame, FaceFrame, np.ndarray | None]:
+    """The reference's and the driver's face with the embeddings that the networks take, and nobody's embedding, None
+    where it is zero."""
+    own, driver = portrait.reference, portrait.driving
+    if networks.encoder is None:
+        return own.face, driver.face, None
+    with placed(networks.encoder, device, dtype) as encoder:
+        embed = with_pd_fgc if networks.expression == "pdfgc" else with_face_parts
+        faces = [embed(encoder, seen.picture, seen.face) for seen in (own, driver)]
+        shown_nobody = networks.expression == "pdfgc" and networks.generation in ("v1", "v2")
+        return faces[0], faces[1], pd_fgc_of_nobody(encoder) if shown_nobody else None
 
 
 @contextmanager

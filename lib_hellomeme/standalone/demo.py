@@ -42,7 +42,7 @@ def run_demo(folder: str | os.PathLike[str]) -> None:
     host = EmbeddedHost(checkpoint, models / "hellomeme")
     drawing = Drawing("a portrait photo of an astronaut", "blurry", steps=10, cfg=3.0, seed=1, width=SIDE, height=SIDE)
     drawn = {label: host.reenact(photo, driver, Settings(enabled=True), drawing) for label, driver in drivers.items()}
-    own = next(iter(drawn.values())).portrait.track.frames[0]
+    own = next(iter(drawn.values())).portrait.reference.face
     first = {"reference": photo, "reference seen": draw_preview(photo, own), "without HelloMeme": host.draw(drawing)}
     rows = [first, *(_explained(label, drivers[label], drawn[label]) for label in drivers)]
 
@@ -56,8 +56,8 @@ def run_demo(folder: str | os.PathLike[str]) -> None:
 
 def _explained(label: str, driver: np.ndarray, drawn: Drawn) -> dict[str, np.ndarray]:
     """The driving picture, what the extractor saw in it, what the control network is shown, and what was drawn."""
-    face = drawn.portrait.driving.frames[0]
-    _, own, _ = fit_picture(drawn.portrait.picture, drawn.portrait.track.frames[0], SIDE, SIDE, "face")
+    face = drawn.portrait.driving.face
+    _, own, _ = fit_picture(drawn.portrait.reference.picture, drawn.portrait.reference.face, SIDE, SIDE, "face")
     target = retarget(face, own)
     return {
         f"driving {label}": driver,

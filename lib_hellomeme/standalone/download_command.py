@@ -9,7 +9,7 @@ from typing import get_args
 from lib_hellomeme.checkpoints.catalog import FILES, GENERATIONS, WeightFile, files_of, find
 from lib_hellomeme.checkpoints.download import HUB, Progress, download
 from lib_hellomeme.networks.expression import ExpressionKind
-from lib_hellomeme.recipes.reenact import EXPRESSION
+from lib_hellomeme.settings import Settings
 from lib_hellomeme.standalone.host import DEFAULT_MODELS
 
 
@@ -19,7 +19,8 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     kinds = get_args(ExpressionKind)
     parser.add_argument("what", nargs="+", choices=names, metavar="WHAT", help=what)
     parser.add_argument("--models", metavar="DIR", default=DEFAULT_MODELS, help="where they go (%(default)s)")
-    parser.add_argument("--expression", choices=kinds, default=EXPRESSION, help="how it is given (%(default)s)")
+    default = Settings().expression
+    parser.add_argument("--expression", choices=kinds, default=default, help="how it is given (%(default)s)")
     parser.add_argument("--video", action="store_true", help="with the generation's motion networks")
     parser.add_argument("--mirror", metavar="URL", help=f"in the place of {HUB} (environment variable HF_ENDPOINT)")
     parser.add_argument("--again", action="store_true", help="ask the hub for newer ones of files that are there too")

@@ -50,7 +50,7 @@ class EmbeddedHost:
         self.device = choose_device(device)
         precision = precision or ("float16" if self.device.type == "cuda" else "float32")
         self.models = Path(models)
-        self._networks: dict[str, Networks] = {}  # of the generation that was drawn with last
+        self._networks: Networks | None = None  # those drawn with last
         self.model = load_checkpoint(checkpoint, self.device, PRECISIONS[precision])
         for file, weight in loras:
             add_lora(self.model, file, weight)
@@ -63,7 +63,7 @@ class EmbeddedHost:
         Raises FaceError, MissingFileError and CheckpointError. `progress` shows a bar.
         """
         portrait = read_portrait(settings, reference, driving)
-        networks = self._networks_of(settings.generation)
+        networks = self._networks_of(settings)
         encode = partial(encode_picture, self.model.vae)
         port = DiffusersPort(self.model.unet)
         reenactment = reenact(port, networks, settings, portrait, drawing.width, drawing.height, encode)
@@ -73,10 +73,11 @@ class EmbeddedHost:
         """What the checkpoint draws by itself, RGB uint8 (H, W, 3)."""
         return draw(self.model, drawing, progress=progress)
 
-    def _networks_of(self, generation: str) -> Networks:
-        if generation not in self._networks:
-            self._networks = {generation: load_networks(generation, self.models)}
-        return self._networks[generation]
+    def _networks_of(self, settings: Settings) -> Networks:
+        kept, wanted = self._networks, (settings.generation, settings.expression)
+        if kept is None or (kept.generation, kept.expression) != wanted:
+            kept = self._networks = load_networks(settings.generation, self.models, expression=settings.expression)
+        return kept
 
 
 def choose_device(name: str | None = None) -> torch.device:

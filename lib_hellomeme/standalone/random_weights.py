@@ -8,15 +8,19 @@ from __future__ import annotations
 import math
 import os
 import zlib
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from pathlib import Path
 
 import torch
 from safetensors.torch import save_file
 from torch import Tensor, nn
 
-from lib_hellomeme.networks.control import ControlBase, ControlProjection
-from lib_hellomeme.networks.reference import ReferenceAdapter
+from lib_hellomeme.checkpoints.catalog import files_of
+from lib_hellomeme.networks.control import ControlBase, ControlProjection, ConvolutionProjector, STKCrossAttentionV4
+from lib_hellomeme.networks.control_v3 import ControlV3, control_v1, control_v2
+from lib_hellomeme.networks.expression import ExpressionKind
+from lib_hellomeme.networks.pd_fgc import PdfgcEncoder
+from lib_hellomeme.networks.reference import KnittedReference, KnittedReferenceV5, ReferenceAdapter
 from lib_hellomeme.standalone.layout import Structure, tensor_shapes
 
 NARROW = Structure(
@@ -33,6 +37,10 @@ def random_tensor(name: str, shape: tuple[int, ...], seed: int = 0) -> Tensor:
     """The weight of this name: matrices keep the variance of what goes through, norms are near 1, biases near 0."""
     generator = torch.Generator().manual_seed(zlib.crc32(f"{seed}/{name}".encode()))
     value = torch.randn(shape, generator=generator)
+    if name.endswith("num_batches_tracked"):
+        return torch.tensor(0)
+    if name.endswith("running_var"):
+        return 1 + 0.1 * value.abs()
     if len(shape) >= 2:
         return value / math.sqrt(math.prod(shape[1:]))
     return 1 + 0.1 * value if name.endswith(".weight") else 0.1 * value
@@ -52,27 +60,50 @@ def write_networks(
     context_width: int = NARROW_CONTEXT_WIDTH,
     seed: int = 0,
     dtype: torch.dtype = torch.float16,
+    generation: str = "v5c",
+    expression: ExpressionKind = "arkit",
 ) -> dict[str, Path]:
-    """The networks of HelloMeme v5c for a UNet of these widths, by the published names."""
-    with torch.device("meta"):
-        networks: dict[str, nn.Module] = {
-            "hm5c_reference": ReferenceAdapter(widths),
-            "hm5_control_base": ControlBase(widths, context_width),
-            "hm5c_control_proj": ControlProjection(widths),
-        }
+    """The networks of a HelloMeme generation for a UNet of these widths, by the published names."""
     paths = {}
-    for name, network in networks.items():
+    for file in files_of(generation, expression):
+        with torch.device("meta"):
+            network = random_network(file.layout or "", widths, context_width)
         shapes = {tensor: tuple(value.shape) for tensor, value in network.state_dict().items()}
-        tensors = {tensor: random_tensor(f"{name}/{tensor}", shape, seed) for tensor, shape in shapes.items()}
-        paths[name] = _write(Path(folder) / f"{name}.safetensors", tensors, dtype)
+        tensors = {tensor: random_tensor(f"{file.key}/{tensor}", shape, seed) for tensor, shape in shapes.items()}
+        paths[file.key] = _write(Path(folder) / file.local_name, tensors, dtype)
     return paths
+
+
+def random_network(layout: str, widths: tuple[int, ...], context_width: int) -> nn.Module:
+    """A network of this layout (a key of LAYOUTS) for a UNet of these widths."""
+    builders: dict[str, Callable[[], nn.Module]] = {
+        "hm_reference": lambda: ReferenceAdapter(widths, layer=KnittedReference, up_levels=(1, 2, 3), encoder=True),
+        "hm2_reference": lambda: ReferenceAdapter(widths, layer=KnittedReference, up_levels=(1, 2, 3)),
+        "hm3_reference": lambda: ReferenceAdapter(widths, layer=KnittedReference),
+        "hm5_reference": lambda: ReferenceAdapter(widths, layer=KnittedReferenceV5),
+        "hm5b_reference": lambda: ReferenceAdapter(widths),
+        "hm_control": lambda: control_v1("arkit", widths),
+        "hm_control2": lambda: control_v1("pdfgc", widths),
+        "hm2_control": lambda: control_v2("arkit", widths),
+        "hm2_control2": lambda: control_v2("pdfgc", widths),
+        "hm3_control_mix": lambda: ControlV3(widths),
+        "hm_control_base": lambda: ControlBase(widths, context_width, block=STKCrossAttentionV4),
+        "hm5_control_base": lambda: ControlBase(widths, context_width),
+        "hm4_control_proj": lambda: ControlProjection(widths, projector=ConvolutionProjector),
+        "hm5_control_proj": lambda: ControlProjection(widths),
+        "pd_fgc_motion": PdfgcEncoder,
+    }
+    return builders[layout]()
 
 
 def _write(path: Path, tensors: Mapping[str, Tensor], dtype: torch.dtype) -> Path:
     path.parent.mkdir(parents=True, exist_ok=True)
     temporary = path.with_name(f"{path.name}.{os.getpid()}.part")
     try:
-        save_file({name: tensor.to(dtype) for name, tensor in tensors.items()}, temporary)
+        save_file(
+            {name: tensor.to(dtype if tensor.is_floating_point() else None) for name, tensor in tensors.items()},
+            temporary,
+        )
         os.replace(temporary, path)
     finally:
         temporary.unlink(missing_ok=True)

@@ -17,12 +17,7 @@ from lib_hellomeme.face.preview import draw_preview
 from lib_hellomeme.settings import OPTION_FIELDS, Settings, infotext_key, option
 from lib_hellomeme.webui.arguments import NAMES, PICTURES, read_request
 from lib_hellomeme.webui.run import read_pictures
-from lib_hellomeme.webui.weights import complaints
-
-HINTS = (
-    "Not connected yet: the CLIP vision tower. The networks get zeros for the eyes' and mouth's appearance, so the "
-    "expression comes from the coefficients alone."
-)
+from lib_hellomeme.webui.weights import complaints, hint
 
 
 def build_panel(tab: str) -> dict[str, Any]:
@@ -36,11 +31,11 @@ def build_panel(tab: str) -> dict[str, Any]:
                 widgets[name] = _picture(label, f"{tab}_hellomeme_{name}")
         look = gr.Button("Show what is seen", elem_id=f"{tab}_hellomeme_look")
         seen = gr.Image(label="Seen", visible=False, interactive=False, elem_id=f"{tab}_hellomeme_seen")
-        status = gr.HTML(_lines(complaints(Settings().generation)), elem_id=f"{tab}_hellomeme_status")
+        status = gr.HTML(_lines(complaints(Settings())), elem_id=f"{tab}_hellomeme_status")
         for name, entry in OPTION_FIELDS.items():
             if name != "enabled":
                 widgets[name] = _widget(entry, f"{tab}_hellomeme_{name}")
-        gr.HTML(_lines([HINTS]))
+        gr.HTML(_lines([hint()]))
     ordered = {name: widgets[name] for name in NAMES}
     look.click(show_seen, inputs=list(ordered.values()), outputs=[seen, status], show_progress="minimal")
     return ordered
@@ -70,15 +65,11 @@ def show_seen(*arguments: Any) -> tuple[Any, str]:
     """What the face extractor saw in both pictures, side by side, and a line for each thing to say."""
     try:
         request = read_request((True, *arguments[1:]))
-        complaint = complaints(request.settings.generation)
+        complaint = complaints(request.settings)
         portrait = read_pictures(request)
-        driving = request.picture("driving")
     except HelloMemeError as error:
         return gr.update(visible=False), _lines([str(error)])
-    drawn = [
-        draw_preview(picture, track.frames[0])
-        for picture, track in ((portrait.picture, portrait.track), (driving, portrait.driving))
-    ]
+    drawn = [draw_preview(seen.picture, seen.face) for seen in (portrait.reference, portrait.driving)]
     return gr.update(value=side_by_side(drawn), visible=True), _lines([*portrait.warnings, *complaint])
 
 

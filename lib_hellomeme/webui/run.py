@@ -48,9 +48,9 @@ def prepare(p: Any, arguments: Any) -> None:
             return
         if not hasattr(p.scripts, "process_before_every_sampling"):
             raise HostError("This webui is too old: use AUTOMATIC1111 1.10 or Forge.")
-        check_complete(request.settings.generation)
+        check_complete(request.settings)
         portrait = read_pictures(request)
-        p.hellomeme = Run(request.settings, portrait, networks_of(request.settings.generation))
+        p.hellomeme = Run(request.settings, portrait, networks_of(request.settings))
     except Exception as error:
         refuse(p, error)
         return

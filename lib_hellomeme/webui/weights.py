@@ -6,9 +6,11 @@ from functools import lru_cache
 from importlib.util import find_spec
 from pathlib import Path
 
-from lib_hellomeme.checkpoints.catalog import files_of, find
+from lib_hellomeme.checkpoints.catalog import FILES, files_of, find
 from lib_hellomeme.errors import HelloMemeError
-from lib_hellomeme.recipes.reenact import EXPRESSION, Networks, load_networks
+from lib_hellomeme.networks.expression import ExpressionKind
+from lib_hellomeme.recipes.reenact import OPTIONAL_ENCODER, Networks, load_networks
+from lib_hellomeme.settings import Settings
 
 
 def folder() -> Path:
@@ -19,30 +21,31 @@ def folder() -> Path:
     return Path(chosen) if chosen else Path(paths.models_path) / "hellomeme"
 
 
-def networks_of(generation: str) -> Networks:
-    """The networks of a generation. Raises CheckpointError, and MissingFileError naming the first that is not there."""
+def networks_of(settings: Settings) -> Networks:
+    """The networks that these settings ask for. Raises CheckpointError, and MissingFileError naming the first that is
+    not there."""
     there = folder()
     files = sorted(path for path in there.rglob("*") if path.is_file())
     stamp = tuple((path, path.stat().st_size, path.stat().st_mtime_ns) for path in files)
-    return _loaded(generation, there, stamp)
+    return _loaded(settings.generation, settings.expression, there, stamp)
 
 
 @lru_cache(maxsize=1)
-def _loaded(generation: str, there: Path, stamp: tuple) -> Networks:
-    return load_networks(generation, there)
+def _loaded(generation: str, expression: ExpressionKind, there: Path, stamp: tuple) -> Networks:
+    return load_networks(generation, there, expression=expression)
 
 
-def check_complete(generation: str) -> None:
+def check_complete(settings: Settings) -> None:
     """Raises HelloMemeError with all the complaints, where there are any."""
-    if lines := complaints(generation):
+    if lines := complaints(settings):
         raise HelloMemeError(" ".join(lines))
 
 
-def complaints(generation: str) -> list[str]:
-    """One line for everything that has to be installed or downloaded before this generation of networks can run."""
+def complaints(settings: Settings) -> list[str]:
+    """One line for everything that has to be installed or downloaded before the networks of these settings can run."""
     there = folder()
     found = find(there)
-    missing = [file for file in files_of(generation, EXPRESSION) if file.key not in found]
+    missing = [file for file in files_of(settings.generation, settings.expression) if file.key not in found]
     lines = [
         f"{file.local_name} is missing ({file.purpose}, {file.megabytes} MB): get {file.file} from "
         f"https://huggingface.co/{file.repository} and put it into {there} under this name."
@@ -54,3 +57,13 @@ def complaints(generation: str) -> list[str]:
             "run this extension's install.py with the webui's Python."
         )
     return lines
+
+
+def hint() -> str:
+    """What the panel says of the encoder that one can do without."""
+    if OPTIONAL_ENCODER in find(folder()):
+        return ""
+    return (
+        f"Without {FILES[OPTIONAL_ENCODER].local_name} (CLIP's vision tower) the networks get zeros for the appearance "
+        "of eyes and mouth, and the expression comes from the coefficients alone."
+    )

@@ -14,6 +14,8 @@ from lib_hellomeme.checkpoints.layouts import LAYOUTS, build_on_meta
 from lib_hellomeme.errors import CheckpointError, MissingFileError
 from tests.goldens_format import published_tensors
 
+V5C = ["hm5c_reference", "hm5_control_base", "hm5c_control_proj"]
+
 
 @cache
 def narrow_tensors(layout: str) -> dict[str, Tensor]:
@@ -48,9 +50,11 @@ def test_generations_are_made_of_their_parts():
     for name, kind in itertools.product(GENERATIONS, ("pdfgc", "arkit")):
         keys = [file.key for file in files_of(name, kind)]
         assert "reference" in keys[0]
-        assert all("control" in key for key in keys[1:])
-        assert len(keys) == (2 if name in ("v1", "v2", "v3") else 3)
-    assert [file.key for file in files_of("v5c")] == ["hm5c_reference", "hm5_control_base", "hm5c_control_proj"]
+        assert (keys[-1] == "pd_fgc_motion") == (kind == "pdfgc")
+        control = [key for key in keys[1:] if key != "pd_fgc_motion"]
+        assert all("control" in key for key in control)
+        assert len(control) == (1 if name in ("v1", "v2", "v3") else 2)
+    assert [file.key for file in files_of("v5c", "arkit")] == V5C
     assert [file.key for file in files_of("v5b", video=True)][-1] == "hm5_motion"
 
 
@@ -114,7 +118,7 @@ def test_a_replaced_file_is_looked_at_again(tmp_path):
 def test_what_is_missing_is_named_with_its_source(tmp_path):
     write(tmp_path / "hm5c_reference.safetensors", "hm5b_reference")
     with pytest.raises(MissingFileError, match=r"hm5_control_base .*huggingface.co/songkey/hm5_control_base"):
-        need(find(tmp_path), files_of("v5c"))
+        need(find(tmp_path), files_of("v5c", "arkit"))
     write(tmp_path / "a.safetensors", "hm5_control_base")
     write(tmp_path / "b.safetensors", "hm5_control_proj")
-    assert set(need(find(tmp_path), files_of("v5c"))) == {"hm5c_reference", "hm5_control_base", "hm5c_control_proj"}
+    assert set(need(find(tmp_path), files_of("v5c", "arkit"))) == set(V5C)

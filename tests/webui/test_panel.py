@@ -14,7 +14,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from lib_hellomeme.face.track import FaceTrack
-from lib_hellomeme.recipes.reenact import Portrait
+from lib_hellomeme.recipes.reenact import Portrait, Seen
 from lib_hellomeme.settings import OPTION_FIELDS, Settings, option
 from lib_hellomeme.webui.arguments import NAMES, PICTURES
 from tests.face.samples import make_frame
@@ -63,7 +63,8 @@ def panel() -> Iterator[Any]:
             patch.setitem(sys.modules, name, module)
         patch.delitem(sys.modules, "lib_hellomeme.webui.panel", raising=False)
         module = import_module("lib_hellomeme.webui.panel")
-        patch.setattr(module, "complaints", lambda generation: [f"files of {generation} are missing"])
+        patch.setattr(module, "complaints", lambda settings: [f"files of {settings.generation} are missing"])
+        patch.setattr(module, "hint", lambda: "a hint")
         yield module
         sys.modules.pop("lib_hellomeme.webui.panel")
 
@@ -121,9 +122,10 @@ def test_a_look_without_pictures_says_what_is_missing(panel: Any) -> None:
 
 def test_a_look_shows_both_pictures_with_what_was_found(panel: Any, monkeypatch: pytest.MonkeyPatch) -> None:
     track = FaceTrack(make_frame().time, (make_frame(width=100, height=80),), frozenset(), "test", ("<2> faces",))
-    portrait = Portrait(np.zeros((80, 100, 3), np.uint8), track, track)
+    seen = Seen(np.zeros((80, 100, 3), np.uint8), track)
+    portrait = Portrait(seen, seen)
     monkeypatch.setattr(panel, "read_pictures", lambda request: portrait)
-    shown, lines = panel.show_seen(False, portrait.picture, np.zeros((80, 100, 3), np.uint8))
+    shown, lines = panel.show_seen(False, seen.picture, seen.picture)
     assert shown["visible"]
     assert shown["value"].shape == (80, 200, 3)
     assert shown["value"].any()

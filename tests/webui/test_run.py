@@ -206,7 +206,7 @@ def test_what_an_earlier_cell_said_is_forgotten(monkeypatch: pytest.MonkeyPatch)
 def test_a_run_says_its_settings_and_warnings(monkeypatch: pytest.MonkeyPatch) -> None:
     portrait = SimpleNamespace(warnings=["Reference: 2 faces."])
     monkeypatch.setattr(run, "read_pictures", lambda request: portrait)
-    monkeypatch.setattr(run, "networks_of", lambda generation: NETWORKS)
+    monkeypatch.setattr(run, "networks_of", lambda settings: NETWORKS)
     p: Any = Processing()
     run.prepare(p, [{"pose_weight": 0.5}])
     assert p.hellomeme.settings == Settings(enabled=True, pose_weight=0.5)

@@ -10,6 +10,7 @@ from typing import Any
 import pytest
 
 from lib_hellomeme.errors import HelloMemeError
+from lib_hellomeme.settings import Settings
 from lib_hellomeme.standalone.random_weights import write_networks
 from lib_hellomeme.webui import weights
 
@@ -26,27 +27,33 @@ def models(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Path:
 
 
 def test_every_missing_file_is_named_with_its_place(models: Path) -> None:
-    lines = weights.complaints("v5c")
+    lines = weights.complaints(Settings())
     assert len(lines) == 3
     for name, line in zip(("hm5c_reference", "hm5_control_base", "hm5c_control_proj"), lines, strict=True):
         assert line.startswith(f"{name}.safetensors is missing")
         assert f"https://huggingface.co/songkey/{name}" in line
         assert str(models / "hellomeme") in line
     with pytest.raises(HelloMemeError, match=r"hm5c_reference.*hm5_control_base.*hm5c_control_proj"):
-        weights.check_complete("v5c")
+        weights.check_complete(Settings())
 
 
 def test_files_in_the_chosen_folder_are_found_and_loaded_once(models: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     chosen = models / "elsewhere"
     write_networks(chosen, widths=(32, 32, 32, 32), context_width=64)
     monkeypatch.setattr(sys.modules["modules"].shared.cmd_opts, "hellomeme_models", str(chosen))
-    weights.check_complete("v5c")
-    first = weights.networks_of("v5c")
-    assert weights.networks_of("v5c") is first
+    weights.check_complete(Settings())
+    first = weights.networks_of(Settings())
+    assert weights.networks_of(Settings()) is first
     write_networks(chosen, widths=(32, 32, 32, 32), context_width=64, seed=1)
-    assert weights.networks_of("v5c") is not first
+    assert weights.networks_of(Settings()) is not first
 
 
 def test_a_missing_extractor_is_told(models: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(weights, "find_spec", lambda name: None)
-    assert weights.complaints("v5c")[-1].startswith("mediapipe is not installed")
+    assert weights.complaints(Settings())[-1].startswith("mediapipe is not installed")
+
+
+def test_pd_fgc_needs_its_encoder_and_clip_is_only_hinted_at(models: Path) -> None:
+    assert any("pd_fgc_motion" in line for line in weights.complaints(Settings(expression="pdfgc")))
+    assert not any("image_encoder" in line for line in weights.complaints(Settings()))
+    assert "image_encoder.safetensors" in weights.hint()
