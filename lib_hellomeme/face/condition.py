@@ -5,7 +5,7 @@ from __future__ import annotations
 import cv2
 import numpy as np
 
-from .camera import FOCAL_SIZE, head_rectangle
+from lib_hellomeme.face.camera import FOCAL_SIZE, head_rectangle
 
 LINE_WIDTH = 15  # px in a picture of FOCAL_SIZE
 SIDE_COLOURS = ((0, 255, 0), (0, 0, 255), (255, 0, 0), (255, 0, 255))  # RGB: left, top, right, bottom at rotation zero

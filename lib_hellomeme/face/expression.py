@@ -8,10 +8,10 @@ from typing import NamedTuple
 
 import numpy as np
 
-from .landmarks import ANCHORS
-from .mean_face import mean_face
-from .pose import CAMERA_DISTANCE, FaceFit
-from .track import ARKIT_INDEX, ARKIT_NAMES
+from lib_hellomeme.face.landmarks import ANCHORS
+from lib_hellomeme.face.mean_face import mean_face
+from lib_hellomeme.face.pose import CAMERA_DISTANCE, FaceFit
+from lib_hellomeme.face.track import ARKIT_INDEX, ARKIT_NAMES
 
 
 class Measure(NamedTuple):

@@ -6,13 +6,13 @@ from fractions import Fraction
 
 import numpy as np
 
-from ..errors import FaceError
-from .camera import FOCAL_LENGTH, FOCAL_SIZE, head_translation
-from .expression import MEASURED
-from .mediapipe_solutions import MediaPipeSolutions
-from .mesh import frame_of_mesh
-from .pose import PUBLISHED_OFFSET
-from .track import ARKIT_NAMES, FaceFrame, FaceTrack
+from lib_hellomeme.errors import FaceError
+from lib_hellomeme.face.camera import FOCAL_LENGTH, FOCAL_SIZE, head_translation
+from lib_hellomeme.face.expression import MEASURED
+from lib_hellomeme.face.mediapipe_solutions import MediaPipeSolutions
+from lib_hellomeme.face.mesh import frame_of_mesh
+from lib_hellomeme.face.pose import PUBLISHED_OFFSET
+from lib_hellomeme.face.track import ARKIT_NAMES, FaceFrame, FaceTrack
 
 # A head as in the middle of a published crop: the face fills a third of the side, 0.115 sides below the middle.
 DEFAULT_SCALE = FOCAL_SIZE / 3 / PUBLISHED_OFFSET.unit  # px a unit

@@ -11,14 +11,14 @@ from typing import Literal
 
 import numpy as np
 
-from ..errors import FaceError
-from ..video.decode import open_video
-from .expression import MEASURED
-from .extract import WARN_NO_FACE, assumed_frame
-from .landmarks import FACE_SPAN
-from .mediapipe_solutions import MediaPipeSolutions
-from .mesh import frame_of_mesh
-from .track import FaceFrame, FaceTrack, interpolate_rotation
+from lib_hellomeme.errors import FaceError
+from lib_hellomeme.face.expression import MEASURED
+from lib_hellomeme.face.extract import WARN_NO_FACE, assumed_frame
+from lib_hellomeme.face.landmarks import FACE_SPAN
+from lib_hellomeme.face.mediapipe_solutions import MediaPipeSolutions
+from lib_hellomeme.face.mesh import frame_of_mesh
+from lib_hellomeme.face.track import FaceFrame, FaceTrack, interpolate_rotation
+from lib_hellomeme.video.decode import open_video
 
 WhichFace = Literal["largest", "leftmost", "rightmost"]
 Missing = Literal["interpolate", "hold"]

@@ -5,8 +5,8 @@ from __future__ import annotations
 import cv2
 import numpy as np
 
-from .alignment import crop_window
-from .track import FaceFrame
+from lib_hellomeme.face.alignment import crop_window
+from lib_hellomeme.face.track import FaceFrame
 
 
 def fit_picture(

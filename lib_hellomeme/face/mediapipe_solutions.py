@@ -17,8 +17,8 @@ from typing import Any
 import cv2
 import numpy as np
 
-from ..errors import DependencyError
-from .landmarks import FACE_SPAN
+from lib_hellomeme.errors import DependencyError
+from lib_hellomeme.face.landmarks import FACE_SPAN
 
 MAXIMUM_FACES = 10
 CROP_MARGIN = 0.75  # of a detected face's size, added on each side before the mesh is fitted
@@ -60,9 +60,12 @@ class MediaPipeSolutions:
 
         It looks near the last frame's landmarks first; large faces that it has lost it finds again by itself.
         """
-        with self._solutions.face_mesh.FaceMesh(refine_landmarks=True, max_num_faces=faces) as mesh:
-            with _quiet_native_logs():
-                mesh.process(np.zeros((64, 64, 3), np.uint8))  # it talks while it starts
+        with contextlib.ExitStack() as stack:
+            with _quiet_native_logs():  # its threads talk while it starts, until a first picture went through
+                mesh = stack.enter_context(
+                    self._solutions.face_mesh.FaceMesh(refine_landmarks=True, max_num_faces=faces)
+                )
+                mesh.process(np.zeros((64, 64, 3), np.uint8))
             yield lambda picture: _process(mesh, picture)
 
     def _fit(self, picture: np.ndarray) -> list[np.ndarray]:

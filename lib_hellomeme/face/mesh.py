@@ -6,10 +6,10 @@ from fractions import Fraction
 
 import numpy as np
 
-from .expression import expression
-from .landmarks import ANCHORS, FACE_SPAN
-from .pose import fit_face, head_pose
-from .track import FaceFrame
+from lib_hellomeme.face.expression import expression
+from lib_hellomeme.face.landmarks import ANCHORS, FACE_SPAN
+from lib_hellomeme.face.pose import fit_face, head_pose
+from lib_hellomeme.face.track import FaceFrame
 
 
 def frame_of_mesh(mesh: np.ndarray, width: int, height: int, time: Fraction = Fraction(0)) -> FaceFrame:

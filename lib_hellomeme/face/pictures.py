@@ -9,7 +9,7 @@ from typing import Any
 import numpy as np
 from PIL import Image, ImageOps, UnidentifiedImageError
 
-from ..errors import PictureError
+from lib_hellomeme.errors import PictureError
 
 MAXIMUM_SIDE = 8192  # px; SD1.5 draws far smaller pictures, and a decoded 8192 px square already takes 200 MB
 

@@ -7,9 +7,9 @@ from typing import NamedTuple
 import cv2
 import numpy as np
 
-from .camera import FOCAL_LENGTH, head_translation, rotation_angles, rotation_matrix
-from .landmarks import ANCHORS, FACE_SPAN, MESH_POINTS
-from .mean_face import mean_face
+from lib_hellomeme.face.camera import FOCAL_LENGTH, head_translation, rotation_angles, rotation_matrix
+from lib_hellomeme.face.landmarks import ANCHORS, FACE_SPAN, MESH_POINTS
+from lib_hellomeme.face.mean_face import mean_face
 
 
 class HeadOffset(NamedTuple):

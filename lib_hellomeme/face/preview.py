@@ -5,9 +5,9 @@ from __future__ import annotations
 import cv2
 import numpy as np
 
-from .camera import RECTANGLE_HALF, head_origin, head_scale, rotation_matrix
-from .condition import condition_image
-from .track import FaceFrame
+from lib_hellomeme.face.camera import RECTANGLE_HALF, head_origin, head_scale, rotation_matrix
+from lib_hellomeme.face.condition import condition_image
+from lib_hellomeme.face.track import FaceFrame
 
 AXIS_COLOURS = ((255, 64, 64), (64, 255, 64), (64, 128, 255))  # x, y, z
 OUTLINE_COLOUR, POINT_COLOUR, BOX_COLOUR = (255, 255, 255), (255, 220, 0), (255, 160, 0)

@@ -8,7 +8,7 @@ from dataclasses import replace
 
 import numpy as np
 
-from .track import FaceFrame, FaceTrack
+from lib_hellomeme.face.track import FaceFrame, FaceTrack
 
 # Speed, in units a second, at which the filter lets twice as much through as at rest.
 ROTATION_SPEED = 0.15  # radians

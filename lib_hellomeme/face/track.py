@@ -15,8 +15,8 @@ from typing import Any
 import cv2
 import numpy as np
 
-from ..errors import FaceError
-from .camera import head_origin, head_scale, head_translation, rotation_angles, rotation_matrix
+from lib_hellomeme.errors import FaceError
+from lib_hellomeme.face.camera import head_origin, head_scale, head_translation, rotation_angles, rotation_matrix
 
 FILE_FORMAT = "hellomeme-face-track"
 FILE_VERSION = 1

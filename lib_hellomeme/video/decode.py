@@ -11,7 +11,7 @@ from typing import Any
 import numpy as np
 from PIL import Image, ImageOps, UnidentifiedImageError
 
-from ..errors import DependencyError, PictureError
+from lib_hellomeme.errors import DependencyError, PictureError
 
 MAXIMUM_SIDE = 8192  # px
 USUAL_FPS = Fraction(25)  # where a file does not say

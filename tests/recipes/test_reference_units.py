@@ -18,9 +18,10 @@ from lib_hellomeme.taps.adain import Style, adain, record_statistics
 from lib_hellomeme.taps.attention import Look, read, record_tokens
 from lib_hellomeme.taps.bank import Bank
 from lib_hellomeme.unet.diffusers import DiffusersPort
+from lib_hellomeme.unet.ldm import LdmPort
 from lib_hellomeme.unet.port import SELF_ATTENTION, Call, Port, Rows
 from tests.goldens_format import seed_weights, seeded
-from tests.tiny import CONTEXT_WIDTH, PORTS, WIDTHS, run_unet
+from tests.tiny import CONTEXT_WIDTH, PORTS, WIDTHS, ldm_unet, run_unet
 
 ALPHAS = torch.linspace(0.999, 0.005, 1000)
 CLOSE = {"atol": 2e-5, "rtol": 1e-4}  # what another number of rows in a batch may change
@@ -326,7 +327,7 @@ def test_weights_open_gates_and_never_close_one() -> None:
 
 def test_merged_tokens_are_written_and_read_merged() -> None:
     """Token merging replaces `_forward` of the transformer blocks, as ControlNet does too and so undoes it."""
-    port, call = PORTS["ldm"](), call_of(*BOTH)
+    port, call = LdmPort(ldm_unet()), call_of(*BOTH)  # one of its own: its blocks are replaced below
     whole = sampled(port, units(port, A), call)[0]
 
     def merge(block: torch.nn.Module) -> None:
@@ -337,7 +338,7 @@ def test_merged_tokens_are_written_and_read_merged() -> None:
 
         block._forward = merged
 
-    for module in port.unet.modules():  # type: ignore[attr-defined]
+    for module in port.unet.modules():
         if hasattr(module, "attn1"):
             merge(module)
     plain = run_unet(port, call)
