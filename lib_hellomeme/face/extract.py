@@ -44,12 +44,12 @@ def track_picture(picture: np.ndarray, face_box: tuple[float, float, float, floa
     return FaceTrack(Fraction(1), (frame,), MEASURED if meshes else frozenset(), extractor.name, warnings)
 
 
-WARN_NO_FACE = "no face was found; a head in the middle is assumed (draw a box around the face to place it)"
+WARN_NO_FACE = "no face was found; a head in the middle is assumed (give its face box to place it)"
 WARN_DRAWING = "no face was recognised in the box; the head is assumed to look straight ahead, with a neutral face"
 
 
 def _several(count: int) -> tuple[str, ...]:
-    return (f"{count} faces were found; the largest is taken (draw a box around another to choose it)",) * (count > 1)
+    return (f"{count} faces were found; the largest is taken (crop the picture to choose another)",) * (count > 1)
 
 
 def _checked_box(face_box: tuple[float, float, float, float]) -> np.ndarray:
