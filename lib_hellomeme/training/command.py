@@ -48,6 +48,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--people", type=int, default=4000, help="people in the pool of latents (%(default)s)")
     parser.add_argument("--views", type=int, default=8, help="views of each of them (%(default)s)")
     parser.add_argument("--device", help="cuda or cpu (the best there is)")
+    parser.add_argument("--half", action=argparse.BooleanOptionalAction, help="in bfloat16 where safe (on a GPU)")
     parser.add_argument("--workers", type=int, default=0, help="processes that draw ahead (%(default)s)")
     parser.add_argument("--save-every", type=int, default=200, metavar="STEPS", help="(%(default)s)")
     parser.add_argument("--validate-every", type=int, default=1000, metavar="STEPS", help="(%(default)s)")
@@ -68,7 +69,14 @@ def run(arguments: argparse.Namespace, tools: CheckpointTools) -> None:
     )
     _check(recipe)
     device = arguments.device or ("cuda" if torch.cuda.is_available() else "cpu")
-    work = Run(arguments.out, torch.device(device), arguments.workers, arguments.save_every, arguments.validate_every)
+    work = Run(
+        folder=arguments.out,
+        device=torch.device(device),
+        workers=arguments.workers,
+        save_every=arguments.save_every,
+        validate_every=arguments.validate_every,
+        half=device != "cpu" if arguments.half is None else arguments.half,
+    )
     work.folder.mkdir(parents=True, exist_ok=True)
     for path in train(stage.build(recipe, work, tools), recipe, work):
         print(path)

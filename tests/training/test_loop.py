@@ -52,7 +52,7 @@ class Toy:
 @pytest.fixture
 def work(tmp_path: Path) -> Callable[[str], Run]:
     def run(name: str) -> Run:
-        return Run(tmp_path / name, torch.device("cpu"), workers=0, save_every=7, validate_every=20)
+        return Run(tmp_path / name, torch.device("cpu"), workers=0, save_every=7, validate_every=20, half=False)
 
     return run
 

@@ -61,7 +61,7 @@ def recipe(stage: str, size: int = 64) -> Recipe:
 
 
 def work(folder: Path) -> Run:
-    return Run(folder, torch.device("cpu"), workers=0, save_every=1, validate_every=100)
+    return Run(folder, torch.device("cpu"), workers=0, save_every=1, validate_every=100, half=False)
 
 
 def test_losses_are_finite_and_sheets_are_drawn(folder: Path) -> None:
