@@ -12,32 +12,35 @@ from typing import Any, Literal
 
 from lib_hellomeme.errors import SettingsError
 
+Group = Literal["", "Head and expression", "Advanced"]
+
 
 @dataclass(frozen=True)
 class Option:
     """How a field of `Settings` is shown and checked: a number within `bounds`, or one of `choices` where there are
-    some."""
+    some. A `group` with a name is shown folded, below the options without one."""
 
     label: str
     help: str
     bounds: tuple[float, float] = (0.0, 1.0)
     choices: tuple[str, ...] = ()
+    group: Group = ""
 
 
-def _number(default: float, label: str, help: str, maximum: float = 1.0) -> Any:
-    return field(default=default, metadata={"option": Option(label, help, bounds=(0.0, maximum))})
+def _number(default: float, label: str, help: str, maximum: float = 1.0, group: Group = "") -> Any:
+    return field(default=default, metadata={"option": Option(label, help, bounds=(0.0, maximum), group=group)})
 
 
-def _choice(choices: tuple[str, ...], label: str, help: str) -> Any:
-    return field(default=choices[0], metadata={"option": Option(label, help, choices=choices)})
+def _choice(choices: tuple[str, ...], label: str, help: str, group: Group = "") -> Any:
+    return field(default=choices[0], metadata={"option": Option(label, help, choices=choices, group=group)})
 
 
-def _text(label: str, help: str) -> Any:
-    return field(default="", metadata={"option": Option(label, help)})
+def _text(label: str, help: str, group: Group = "") -> Any:
+    return field(default="", metadata={"option": Option(label, help, group=group)})
 
 
-def _switch(label: str, help: str) -> Any:
-    return field(default=False, metadata={"option": Option(label, help)})
+def _switch(label: str, help: str, group: Group = "") -> Any:
+    return field(default=False, metadata={"option": Option(label, help, group=group)})
 
 
 @dataclass(frozen=True)
@@ -149,7 +152,15 @@ def option(entry: Field) -> Option:
     return entry.metadata["option"]
 
 
-OPTION_FIELDS: dict[str, Field] = {entry.name: entry for entry in fields(Settings)}  # in the order of the panel
+OPTION_FIELDS: dict[str, Field] = {entry.name: entry for entry in fields(Settings)}  # in the order of the API's list
+
+
+def grouped_options() -> dict[Group, list[str]]:
+    """The names of OPTION_FIELDS by their group, in the order of the panel."""
+    groups: dict[Group, list[str]] = {}
+    for name, entry in OPTION_FIELDS.items():
+        groups.setdefault(option(entry).group, []).append(name)
+    return groups
 
 
 def _parsed(name: str, value: Any) -> Any:

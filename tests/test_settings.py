@@ -8,7 +8,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from lib_hellomeme.errors import SettingsError
-from lib_hellomeme.settings import OPTION_FIELDS, Settings, infotext_key, option
+from lib_hellomeme.settings import OPTION_FIELDS, Settings, grouped_options, infotext_key, option
 
 
 def value_of(name: str) -> st.SearchStrategy[Any]:
@@ -47,6 +47,14 @@ def test_every_option_is_fully_described() -> None:
         assert option(entry).label
         assert option(entry).help.endswith(".")
         assert entry.default is not MISSING
+
+
+def test_every_option_is_in_one_group_the_main_ones_first() -> None:
+    groups = grouped_options()
+    assert next(iter(groups)) == ""
+    assert sorted(name for names in groups.values() for name in names) == sorted(OPTION_FIELDS)
+    for group, names in groups.items():
+        assert names == [name for name, entry in OPTION_FIELDS.items() if option(entry).group == group]
 
 
 @pytest.mark.parametrize(

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import html
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import Field
+from contextlib import nullcontext
 from pathlib import Path
 from typing import Any
 
@@ -14,7 +14,7 @@ import numpy as np
 
 from lib_hellomeme.errors import HelloMemeError, SettingsError
 from lib_hellomeme.face.preview import draw_preview
-from lib_hellomeme.settings import OPTION_FIELDS, Settings, infotext_key, option
+from lib_hellomeme.settings import OPTION_FIELDS, Settings, grouped_options, infotext_key, option
 from lib_hellomeme.webui.arguments import NAMES, PICTURES, read_request
 from lib_hellomeme.webui.run import read_pictures
 from lib_hellomeme.webui.weights import complaints, hint
@@ -32,9 +32,9 @@ def build_panel(tab: str) -> dict[str, Any]:
         look = gr.Button("Show what is seen", elem_id=f"{tab}_hellomeme_look")
         seen = gr.Image(label="Seen", visible=False, interactive=False, elem_id=f"{tab}_hellomeme_seen")
         status = gr.HTML(_lines(complaints(Settings())), elem_id=f"{tab}_hellomeme_status")
-        for name, entry in OPTION_FIELDS.items():
-            if name != "enabled":
-                widgets[name] = _widget(entry, f"{tab}_hellomeme_{name}")
+        for group, names in grouped_options().items():
+            with gr.Accordion(group, open=False) if group else nullcontext():
+                widgets |= {name: _widget(name, f"{tab}_hellomeme_{name}") for name in names if name != "enabled"}
         gr.HTML(_lines([hint()]))
     ordered = {name: widgets[name] for name in NAMES}
     look.click(show_seen, inputs=list(ordered.values()), outputs=[seen, status], show_progress="minimal")
@@ -81,8 +81,8 @@ def side_by_side(pictures: Sequence[np.ndarray]) -> np.ndarray:
     return np.concatenate(resized, axis=1)
 
 
-def _widget(entry: Field, elem_id: str) -> Any:
-    shown, default = option(entry), entry.default
+def _widget(name: str, elem_id: str) -> Any:
+    shown, default = option(OPTION_FIELDS[name]), OPTION_FIELDS[name].default
     common: dict[str, Any] = {"label": shown.label, "value": default, "info": shown.help, "elem_id": elem_id}
     if isinstance(default, bool):
         return gr.Checkbox(**common)

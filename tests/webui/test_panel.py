@@ -6,7 +6,7 @@ import sys
 from collections.abc import Iterator
 from importlib import import_module
 from types import ModuleType, SimpleNamespace
-from typing import Any
+from typing import Any, ClassVar
 
 import numpy as np
 import pytest
@@ -15,24 +15,28 @@ from hypothesis import strategies as st
 
 from lib_hellomeme.face.track import FaceTrack
 from lib_hellomeme.recipes.reenact import Portrait, Seen
-from lib_hellomeme.settings import OPTION_FIELDS, Settings, option
+from lib_hellomeme.settings import OPTION_FIELDS, Settings, grouped_options, option
 from lib_hellomeme.webui.arguments import NAMES, PICTURES
 from tests.face.samples import make_frame
 from tests.test_settings import wishes
 
 
 class Widget:
-    """Remembers what it was made with."""
+    """Remembers what it was made with, and in which other."""
+
+    around: ClassVar[list[Widget]] = []
 
     def __init__(self, kind: str, *values: Any, **options: Any) -> None:
         self.kind, self.options = kind, options
         self.value = values[0] if values else options.get("value")
+        self.parent = self.around[-1] if self.around else None
 
     def __enter__(self) -> Widget:
+        self.around.append(self)
         return self
 
     def __exit__(self, *error: object) -> None:
-        pass
+        self.around.pop()
 
     def click(self, function: Any, inputs: Any, outputs: Any, **options: Any) -> None:
         self.clicked = function, inputs, outputs
@@ -84,6 +88,24 @@ def test_every_option_has_a_widget_in_its_place(panel: Any) -> None:
             assert (widget.options["minimum"], widget.options["maximum"]) == shown.bounds
         if shown.choices:
             assert widget.options["choices"] == list(shown.choices)
+
+
+def test_groups_are_folded_and_below_the_main_options(panel: Any, monkeypatch: pytest.MonkeyPatch) -> None:
+    main, *others = grouped_options().values()
+    moved = [*others, main[5:]]
+    groups = {"": main[:5]} | {f"group {index}": names for index, names in enumerate(moved)}
+    monkeypatch.setattr(panel, "grouped_options", lambda: groups)
+    widgets = panel.build_panel("txt2img")
+    assert tuple(widgets) == NAMES
+    for group, names in groups.items():
+        for name in names:
+            parent = widgets[name].parent
+            if not group:
+                assert parent is (None if name == "enabled" else widgets["enabled"])
+                continue
+            assert parent.parent is widgets["enabled"]
+            assert (parent.kind, parent.value, parent.options) == ("Accordion", group, {"open": False})
+            assert parent is widgets[names[0]].parent
 
 
 def test_the_two_tabs_share_no_id(panel: Any) -> None:
