@@ -8,17 +8,22 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import Field, dataclass, field, fields, replace
-from typing import Any, Literal
+from typing import TYPE_CHECKING, Any, Literal
 
 from lib_hellomeme.errors import SettingsError
+
+if TYPE_CHECKING:
+    from typing_extensions import Self
+
+PREFIX = "HelloMeme"  # of our entries in a picture's parameters
 
 Group = Literal["", "Head and expression", "Advanced"]
 
 
 @dataclass(frozen=True)
 class Option:
-    """How a field of `Settings` is shown and checked: a number within `bounds`, or one of `choices` where there are
-    some. A `group` with a name is shown folded, below the options without one."""
+    """How an option is shown and checked: a number within `bounds`, or one of `choices` where there are some. A `group`
+    with a name is shown folded, below the options without one."""
 
     label: str
     help: str
@@ -27,59 +32,98 @@ class Option:
     group: Group = ""
 
 
-def _number(default: float, label: str, help: str, maximum: float = 1.0, group: Group = "") -> Any:
+def number(default: float, label: str, help: str, maximum: float = 1.0, group: Group = "") -> Any:
     return field(default=default, metadata={"option": Option(label, help, bounds=(0.0, maximum), group=group)})
 
 
-def _choice(choices: tuple[str, ...], label: str, help: str, group: Group = "") -> Any:
+def choice(choices: tuple[str, ...], label: str, help: str, group: Group = "") -> Any:
     return field(default=choices[0], metadata={"option": Option(label, help, choices=choices, group=group)})
 
 
-def _text(label: str, help: str, group: Group = "") -> Any:
+def text(label: str, help: str, group: Group = "") -> Any:
     return field(default="", metadata={"option": Option(label, help, group=group)})
 
 
-def _switch(label: str, help: str, group: Group = "") -> Any:
+def switch(label: str, help: str, group: Group = "") -> Any:
     return field(default=False, metadata={"option": Option(label, help, group=group)})
 
 
 @dataclass(frozen=True)
-class Settings:
+class Options:
+    """What `Settings` and the settings of reference units share. A subclass's fields are options, the first of them the
+    switch `enabled`; a value out of its range raises SettingsError."""
+
+    def __post_init__(self) -> None:
+        for entry in fields(self):
+            object.__setattr__(self, entry.name, _checked(entry, getattr(self, entry.name)))
+
+    @classmethod
+    def from_mapping(cls, wishes: Mapping[str, Any]) -> Self:
+        """Options from names and values, as the API and infotext give them. Raises SettingsError for unknown names."""
+        known = {entry.name for entry in fields(cls)}
+        unknown = sorted(set(wishes) - known)
+        if unknown:
+            raise SettingsError(f"Unknown option {unknown[0]!r}; there are: {', '.join(sorted(known))}.")
+        return cls(**wishes)
+
+    def changed(self, **wishes: Any) -> Self:
+        """These options with some replaced."""
+        return replace(self, **wishes)
+
+    def to_infotext(self, prefix: str = PREFIX) -> dict[str, Any]:
+        """What a picture's parameters say of this run: the switch, and every option that differs from its default.
+
+        Empty when nothing ran.
+        """
+        if not self.enabled:  # type: ignore[attr-defined]
+            return {}
+        changed = (entry for entry in fields(self) if getattr(self, entry.name) != entry.default)
+        return {key_of(entry, prefix): getattr(self, entry.name) for entry in changed}
+
+    @classmethod
+    def from_infotext(cls, parameters: Mapping[str, Any], prefix: str = PREFIX) -> Self:
+        """The options that `to_infotext` wrote, found among a picture's parameters, whose values may be text."""
+        keys = {key_of(entry, prefix): entry for entry in fields(cls)}
+        return cls(**{entry.name: _parsed(entry, parameters[key]) for key, entry in keys.items() if key in parameters})
+
+
+@dataclass(frozen=True)
+class Settings(Options):
     """What a user can choose. `Settings(**wishes)` raises SettingsError for a value out of its range."""
 
-    enabled: bool = _switch("Enable", "Make the picture follow the reference portrait and the driving face.")
-    generation: str = _choice(
+    enabled: bool = switch("Enable", "Make the picture follow the reference portrait and the driving face.")
+    generation: str = choice(
         ("v5c", "v5b", "v5", "v4", "v3", "v2", "v1"), "Networks", "Which generation of the HelloMeme networks to use."
     )
-    reference_weight: float = _number(
+    reference_weight: float = number(
         1.0, "Reference weight", "How strongly the picture takes the reference's looks; 0 switches it off.", maximum=2.0
     )
-    pose_weight: float = _number(
+    pose_weight: float = number(
         1.0,
         "Pose weight",
         "0 keeps the reference's head pose, 1 takes the driving one, above 1 exaggerates.",
         maximum=2.0,
     )
-    expression_weight: float = _number(
+    expression_weight: float = number(
         1.0,
         "Expression weight",
         "0 keeps the reference's expression, 1 takes the driving one, above 1 exaggerates.",
         maximum=2.0,
     )
-    start: float = _number(0.0, "Start", "The part of the steps after which the networks set in.")
-    end: float = _number(1.0, "End", "The part of the steps after which the networks let go.")
-    fit: str = _choice(
+    start: float = number(0.0, "Start", "The part of the steps after which the networks set in.")
+    end: float = number(1.0, "End", "The part of the steps after which the networks let go.")
+    fit: str = choice(
         ("face", "crop", "pad", "stretch"),
         "Fit",
         "How the reference is brought to the picture's shape: cropped around the face, cropped at the centre, "
         "padded, or stretched.",
     )
-    face_box: str = _text(
+    face_box: str = text(
         "Face box",
         "Where the reference's face is when it is not found, as in a drawing: left, top, right, bottom as fractions "
         "of the picture, like 0.3, 0.2, 0.7, 0.6. Empty: search.",
     )
-    expression: Literal["arkit", "pdfgc"] = _choice(
+    expression: Literal["arkit", "pdfgc"] = choice(
         ("arkit", "pdfgc"),
         "Expression from",
         "How the networks are told the expression: by ARKit coefficients measured on the landmarks, or by the PD-FGC "
@@ -87,8 +131,7 @@ class Settings:
     )
 
     def __post_init__(self) -> None:
-        for entry in fields(self):
-            object.__setattr__(self, entry.name, _checked(entry, getattr(self, entry.name)))
+        super().__post_init__()
         if self.enabled and self.start >= self.end:
             raise SettingsError(f"Start ({self.start:g}) must be below End ({self.end:g}).")
         self.box()
@@ -108,47 +151,19 @@ class Settings:
             )
         return left, top, right, bottom
 
-    @classmethod
-    def from_mapping(cls, wishes: Mapping[str, Any]) -> Settings:
-        """Settings from names and values, as the API and infotext give them. Raises SettingsError for unknown names."""
-        known = {entry.name for entry in fields(cls)}
-        unknown = sorted(set(wishes) - known)
-        if unknown:
-            raise SettingsError(f"Unknown option {unknown[0]!r}; there are: {', '.join(sorted(known))}.")
-        return cls(**wishes)
-
-    def changed(self, **wishes: Any) -> Settings:
-        """These settings with some options replaced."""
-        return replace(self, **wishes)
-
-    def to_infotext(self) -> dict[str, Any]:
-        """What a picture's parameters say of this run: the switch, and every option that differs from its default.
-
-        Empty when nothing ran.
-        """
-        if not self.enabled:
-            return {}
-        changed = (entry for entry in fields(self) if getattr(self, entry.name) != entry.default)
-        return {infotext_key(entry.name): getattr(self, entry.name) for entry in changed}
-
-    @classmethod
-    def from_infotext(cls, parameters: Mapping[str, Any]) -> Settings:
-        """The settings that `to_infotext` wrote, found among a picture's parameters, whose values may be text."""
-        found = {
-            entry.name: parameters[infotext_key(entry.name)]
-            for entry in fields(cls)
-            if infotext_key(entry.name) in parameters
-        }
-        return cls(**{name: _parsed(name, value) for name, value in found.items()})
-
 
 def infotext_key(name: str) -> str:
     """What the option `name` is called in a picture's parameters."""
-    return f"HelloMeme {option(OPTION_FIELDS[name]).label.lower()}"
+    return key_of(OPTION_FIELDS[name], PREFIX)
+
+
+def key_of(entry: Field, prefix: str) -> str:
+    """What an option is called in a picture's parameters, among those that begin with `prefix`."""
+    return f"{prefix} {option(entry).label.lower()}"
 
 
 def option(entry: Field) -> Option:
-    """How this field of `Settings` is shown and checked."""
+    """How this field of a class of options is shown and checked."""
     return entry.metadata["option"]
 
 
@@ -163,9 +178,9 @@ def grouped_options() -> dict[Group, list[str]]:
     return groups
 
 
-def _parsed(name: str, value: Any) -> Any:
+def _parsed(entry: Field, value: Any) -> Any:
     """A value of infotext or the command line, where numbers and switches may come as text."""
-    default = OPTION_FIELDS[name].default
+    default = entry.default
     if not isinstance(value, str) or isinstance(default, str):
         return value
     if isinstance(default, bool):

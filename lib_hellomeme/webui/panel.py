@@ -5,6 +5,7 @@ from __future__ import annotations
 import html
 from collections.abc import Callable, Mapping, Sequence
 from contextlib import nullcontext
+from dataclasses import Field
 from pathlib import Path
 from typing import Any
 
@@ -34,7 +35,9 @@ def build_panel(tab: str) -> dict[str, Any]:
         status = gr.HTML(_lines(complaints(Settings())), elem_id=f"{tab}_hellomeme_status")
         for group, names in grouped_options().items():
             with gr.Accordion(group, open=False) if group else nullcontext():
-                widgets |= {name: _widget(name, f"{tab}_hellomeme_{name}") for name in names if name != "enabled"}
+                widgets |= {
+                    name: widget(OPTION_FIELDS[name], f"{tab}_hellomeme_{name}") for name in names if name != "enabled"
+                }
         gr.HTML(_lines([hint()]))
     ordered = {name: widgets[name] for name in NAMES}
     look.click(show_seen, inputs=list(ordered.values()), outputs=[seen, status], show_progress="minimal")
@@ -81,8 +84,9 @@ def side_by_side(pictures: Sequence[np.ndarray]) -> np.ndarray:
     return np.concatenate(resized, axis=1)
 
 
-def _widget(name: str, elem_id: str) -> Any:
-    shown, default = option(OPTION_FIELDS[name]), OPTION_FIELDS[name].default
+def widget(entry: Field, elem_id: str) -> Any:
+    """What shows an option."""
+    shown, default = option(entry), entry.default
     common: dict[str, Any] = {"label": shown.label, "value": default, "info": shown.help, "elem_id": elem_id}
     if isinstance(default, bool):
         return gr.Checkbox(**common)
