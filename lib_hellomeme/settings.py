@@ -129,6 +129,20 @@ class Settings(Options):
         "How the networks are told the expression: by ARKit coefficients measured on the landmarks, or by the PD-FGC "
         "encoder, the published default, which needs a file of its own.",
     )
+    reference_pass: Literal["checkpoint", "x1", "x2"] = choice(
+        ("checkpoint", "x1", "x2"),
+        "Reference pass",
+        "Which model looks at the reference. checkpoint: the loaded one. x1, the published app's default: the UNet, "
+        "the VAE encoder and the text encoder of another SD1.5 file, its text encoder for the drawing too. x2: the "
+        "checkpoint's UNet with that file's text encoder.",
+        group="Advanced",
+    )
+    original: str = text(
+        "Original SD1.5",
+        "The SD1.5 file for x1 and x2, like v1-5-pruned-emaonly.safetensors: on the command line a path, in a webui "
+        "the name of a file among its checkpoints or in models/hellomeme.",
+        group="Advanced",
+    )
 
     def __post_init__(self) -> None:
         super().__post_init__()

@@ -12,7 +12,8 @@ In both passes uncond rows take the control of nobody: a condition image of -1, 
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
+from contextlib import AbstractContextManager, nullcontext
+from dataclasses import dataclass, replace
 from typing import Any
 
 import numpy as np
@@ -66,6 +67,21 @@ def with_nobody(values: Sequence[np.ndarray | None], nobody: np.ndarray) -> Tens
 
 
 @dataclass(frozen=True)
+class Source:
+    """Where the write pass takes its UNet and its prompts from, where these are not the drawing's own.
+
+    `unet` gives another UNet's port for as long as its context lasts: one write pass. `context` gives the prompts
+    (n, tokens, width) that the write pass reads in place of a call's.
+    """
+
+    unet: Callable[[], AbstractContextManager[Port]] | None = None
+    context: Callable[[Call], Tensor] | None = None
+
+
+OWN = Source()
+
+
+@dataclass(frozen=True)
 class Written:
     """What one write pass left: for each of its rows the layers' share of the reference, by site."""
 
@@ -79,7 +95,8 @@ class Reenactment:
 
     layers: the reference layers by site. reference (1, 4, h, w): the portrait's latents (the posterior's mean, scaled).
     control: of the driving face. write_control: of the reference's own face, where the generation wants it in the write
-    pass (v5c). The networks act while start <= progress < end, or to the last step where end is 1.
+    pass (v5c). The networks act while start <= progress < end, or to the last step where end is 1. source: what the
+    write pass runs on.
 
     Raises HostError for a UNet that takes more than latents, and in a call of another size than the reference's.
     """
@@ -94,6 +111,7 @@ class Reenactment:
         weight: float = 1.0,
         start: float = 0.0,
         end: float = 1.0,
+        source: Source = OWN,
     ) -> None:
         if port.in_channels != reference.shape[1]:
             raise HostError("Inpainting checkpoints are not supported yet: choose a plain SD1.5 checkpoint.")
@@ -105,6 +123,7 @@ class Reenactment:
         self.weight = weight
         self.start = start
         self.end = end
+        self.source = source
         self._written: list[Written] = []
         self._prepared: dict[str, Any] = {}
 
@@ -124,7 +143,8 @@ class Reenactment:
                 f"The picture is drawn in pieces or resized while sampling ({_size(call.sample)}, the reference is "
                 f"{_size(self.reference)}): switch off tiled diffusion and similar extensions."
             )
-        self._prepared = self._prepared_for(call)
+        context = self.source.context
+        self._prepared = self._prepared_for(replace(call, context=context(call)) if context else call)
 
     def _acts(self, call: Call) -> bool:
         return self.start <= call.progress and (call.progress < self.end or self.end == 1)
@@ -143,6 +163,7 @@ class Reenactment:
         return Tap(site, read)
 
     def _prepared_for(self, call: Call) -> dict[str, Any]:
+        """By site, of a call with the prompts of the write pass."""
         for written in self._written:
             index = _equal_rows(call.rows, call.context, written.rows, written.context)
             if None not in index:
@@ -165,11 +186,17 @@ class Reenactment:
         context = call.context[first]
         reference = self.reference.to(call.sample)
         latents = torch.cat([torch.zeros_like(reference) if uncond else reference for uncond in rows.uncond])
+        write_call = Call(latents, torch.zeros_like(call.timestep[: len(rows)]), context, rows)
+        bank = self._bank_of(write_call)
+        return Written(rows, context, {site: layer.prepare(bank.pop(site)) for site, layer in self.layers.items()})
+
+    def _bank_of(self, call: Call) -> Bank:
+        """What this pass leaves at the sites of the layers. Nothing of another UNet outlives it."""
         bank: Bank = {}
         control = [add_residual(site, control_at(residual)) for site, residual in (self.write_control or {}).items()]
-        write_call = Call(latents, torch.zeros_like(call.timestep[: len(rows)]), context, rows)
-        write(self.port, write_call, bank, [record(site, bank) for site in self.layers], control)
-        return Written(rows, context, {site: layer.prepare(bank.pop(site)) for site, layer in self.layers.items()})
+        with self.source.unet() if self.source.unet else nullcontext(self.port) as port:
+            write(port, call, bank, [record(site, bank) for site in self.layers], control)
+        return bank
 
 
 def control_at(control: Tensor) -> Callable[[Call], Tensor]:

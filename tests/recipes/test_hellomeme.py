@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
+import gc
+import weakref
 from collections.abc import Iterator
+from contextlib import contextmanager, nullcontext
 from dataclasses import replace
 from typing import Any
 
@@ -12,10 +15,11 @@ from torch import Tensor, nn
 
 from lib_hellomeme.errors import HostError
 from lib_hellomeme.networks.reference import ReferenceAdapter
-from lib_hellomeme.recipes.hellomeme import Reenactment, of_rows
+from lib_hellomeme.recipes.hellomeme import OWN, Reenactment, Source, of_rows
+from lib_hellomeme.unet.ldm import LdmPort
 from lib_hellomeme.unet.port import Call, Port, Rows
 from tests.goldens_format import seed_weights, seeded
-from tests.tiny import PORTS, WIDTHS, run_unet
+from tests.tiny import PORTS, WIDTHS, ldm_unet, run_unet
 
 CONTROL_SHAPES = {"down.0": (32, 8, 12), "down.3": (128, 2, 3), "up.0": (128, 2, 3), "up.3": (64, 16, 24)}
 PROMPTS = {"cond": seeded("prompt", (7, 64)), "other": seeded("other", (7, 64)), "uncond": seeded("negative", (7, 64))}
@@ -153,3 +157,71 @@ def test_rows_take_the_control_of_nobody_or_of_their_frame() -> None:
     control = torch.arange(3.0)[:, None, None, None]
     assert of_rows(control, Rows((True, False, False), (0, 1, 0))).flatten().tolist() == [0, 2, 1]
     assert of_rows(control[:2], Rows((True, False))) is not None
+
+
+class Keeping:
+    """A layer that keeps what the write pass left at its site, and adds nothing."""
+
+    features: Tensor
+
+    def prepare(self, features: Tensor) -> Keeping:
+        self.features = features
+        return self
+
+    def rows(self, index: Tensor) -> Keeping:
+        return self
+
+    def read(self, hidden: Tensor, prepared: object) -> Tensor:
+        return torch.zeros_like(hidden)
+
+
+def features_of(port: Any, call: Call, source: Source = OWN) -> list[Tensor]:
+    """What a write pass for this call leaves, site by site."""
+    layers = {site: Keeping() for site in ("down.1", "mid", "up.2")}
+    reference = seeded("reference", (1, 4, 16, 24))
+    reenactment = Reenactment(port, layers, reference, {}, None, source=source)
+    with port.attach(reenactment.taps(), lambda *_: call, reenactment.begin):
+        run_unet(getattr(port, "port", port), call)
+    return [layer.features for layer in layers.values()]
+
+
+@pytest.fixture(scope="module")
+def other() -> LdmPort:
+    """Another model of the same structure."""
+    unet = ldm_unet()
+    with torch.inference_mode():
+        for parameter in unet.parameters():
+            parameter.mul_(0.9)
+    return LdmPort(unet)
+
+
+def test_another_unet_leaves_what_it_leaves_by_itself(port: CountingPort, other: LdmPort) -> None:
+    call = a_call("uncond", "cond")
+    theirs = features_of(port, call, Source(unet=lambda: nullcontext(other)))
+    for given, alone, own in zip(theirs, features_of(other, call), features_of(port, call), strict=True):
+        assert torch.equal(given, alone)
+        assert not torch.allclose(given, own, atol=1e-2)
+
+
+def test_the_write_pass_reads_other_prompts(port: CountingPort) -> None:
+    call, wished = a_call("uncond", "cond"), a_call("uncond", "other")
+    written = features_of(port, call, Source(context=lambda call: wished.context))
+    for given, alone, own in zip(written, features_of(port, wished), features_of(port, call), strict=True):
+        assert torch.equal(given, alone)
+        assert not torch.allclose(given[1], own[1], atol=1e-3)
+
+
+def test_another_unet_is_there_for_one_pass_of_a_sampling(port: CountingPort, adapter: ReferenceAdapter) -> None:
+    loaded = []
+
+    @contextmanager
+    def load() -> Iterator[LdmPort]:
+        unet = ldm_unet()
+        loaded.append(weakref.ref(unet))
+        yield LdmPort(unet)
+
+    reenactment = a_reenactment(port, adapter)
+    reenactment.source = Source(unet=load)
+    draw(port, reenactment, *(a_call("uncond", "cond", progress=step / 3) for step in range(3)))
+    gc.collect()
+    assert [unet() for unet in loaded] == [None]
