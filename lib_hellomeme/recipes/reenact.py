@@ -21,7 +21,7 @@ from lib_hellomeme.networks.control import ProjectedControl
 from lib_hellomeme.networks.expression import ExpressionKind
 from lib_hellomeme.networks.reference import ReferenceAdapter
 from lib_hellomeme.recipes.embeddings import pd_fgc_of_nobody, with_face_parts, with_pd_fgc
-from lib_hellomeme.recipes.hellomeme import Reenactment, control_features
+from lib_hellomeme.recipes.hellomeme import OWN, Reenactment, Source, control_features
 from lib_hellomeme.settings import Settings
 from lib_hellomeme.unet.port import Port
 
@@ -103,11 +103,13 @@ def reenact(
     width: int,
     height: int,
     encode: Callable[[np.ndarray], Tensor],
+    source: Source = OWN,
 ) -> Reenactment:
     """The taps of one sampling at width x height px.
 
     `encode` makes the latents (1, 4, height / 8, width / 8), scaled, of a picture (height, width, 3): the mean of the
-    VAE's posterior, so that every host gives the same. Raises HostError for a UNet that cannot be served.
+    VAE's posterior, so that every host gives the same. `source` says what the write pass runs on. Raises HostError for
+    a UNet that cannot be served.
     """
     own, driver, nobody = embedded(networks, portrait, port.device, port.dtype)
     picture, face, _ = fit_picture(portrait.reference.picture, own, width, height, settings.fit)
@@ -126,6 +128,7 @@ def reenact(
         settings.reference_weight,
         settings.start,
         settings.end,
+        source,
     )
 
 
