@@ -37,3 +37,33 @@ def write_video(
 def grey_steps(count: int, width: int = 64, height: int = 48) -> list[np.ndarray]:
     """Frame i is everywhere 10 * i grey."""
     return [np.full((height, width, 3), 10 * index, np.uint8) for index in range(count)]
+
+
+def write_sound(
+    path: Path, codec: str, beep: tuple[float, float], seconds: float, pictures: Iterable[Fraction] = ()
+) -> Path:
+    """A 440 Hz tone between two moments, otherwise silence; with small grey pictures at the times given."""
+    rate = 48000
+    time = np.arange(round(seconds * rate)) / rate
+    wave = 0.5 * np.sin(2 * np.pi * 440 * time) * ((beep[0] <= time) & (time < beep[1]))
+    with av.open(str(path), "w") as container:
+        moments = list(pictures)
+        stream = container.add_stream(codec, rate=rate, layout="mono")
+        if moments:
+            video = container.add_stream("libx264", rate=25)
+            video.width, video.height, video.pix_fmt = 64, 48, "yuv420p"
+        resampler = av.AudioResampler(stream.codec_context.format, "mono", rate)
+        samples = np.rint(wave * 32767).astype(np.int16)[None]
+        for start in range(0, samples.shape[1], 4800):
+            frame = av.AudioFrame.from_ndarray(samples[:, start : start + 4800], format="s16", layout="mono")
+            frame.sample_rate, frame.pts, frame.time_base = rate, start, Fraction(1, rate)
+            for resampled in resampler.resample(frame):
+                container.mux(stream.encode(resampled))
+        container.mux(stream.encode())
+        for moment, picture in zip(moments, grey_steps(len(moments)), strict=True):
+            frame = av.VideoFrame.from_ndarray(picture, format="rgb24")
+            frame.pts, frame.time_base = round(moment * 1000), Fraction(1, 1000)
+            container.mux(video.encode(frame))
+        if moments:
+            container.mux(video.encode())
+    return path
