@@ -6,6 +6,7 @@ cannot tell them apart; catalog.py does it by the file's name or folder.
 
 from __future__ import annotations
 
+import copy
 import os
 import pickle
 from collections.abc import Callable, Collection, Mapping, Sequence
@@ -23,17 +24,17 @@ from lib_hellomeme.networks.animatediff import with_diffusers_names
 WEIGHT_SUFFIXES = (".safetensors", ".bin", ".ckpt", ".pt", ".pth")
 
 T = TypeVar("T")
+M = TypeVar("M", bound=nn.Module)
 
 
 def load_network(
     path: str | os.PathLike[str],
     layouts: Collection[str] | None = None,
-    dtype: torch.dtype = torch.float32,
-    device: torch.device | str = "cpu",
 ) -> nn.Module:
-    """The network in a weight file, ready for inference.
+    """The network in a weight file, with the tensors as they are stored: `placed` makes one that computes.
 
-    `layouts` names the layouts that are welcome (keys of LAYOUTS; default: all). Raises MissingFileError or
+    The tensors of a .safetensors file stay mapped from it, so that the system can take their memory back and read them
+    again. `layouts` names the layouts that are welcome (keys of LAYOUTS; default: all). Raises MissingFileError or
     CheckpointError: not a weight file, another network, a missing, extra, misshapen or damaged tensor.
     """
     path = Path(path)
@@ -44,12 +45,21 @@ def load_network(
         raise CheckpointError(f"{path.name} is a {layout.title}, but a {wanted} is needed here")
     network = build_on_meta(layout, _shapes_of(tensors))
     _check_tensors(tensors, network.state_dict(), path.name, layout)
-    tensors = {
-        name: tensor.to(device=device, dtype=dtype if tensor.is_floating_point() else None)
-        for name, tensor in tensors.items()
-    }
     network.load_state_dict(tensors, assign=True)
     return network.eval().requires_grad_(False)
+
+
+def placed(network: M, device: torch.device | str, dtype: torch.dtype) -> M:
+    """A network with these weights that computes on `device` in `dtype`. What is given stays as it is: when the copy is
+    dropped its memory is free, and the next copy, of another type perhaps, is as exact as the first."""
+    # deepcopy takes what it finds here for copies made already.
+    copies: dict[int, Any] = {
+        id(parameter): nn.Parameter(parameter.to(device, dtype), requires_grad=False)
+        for parameter in network.parameters()
+    }
+    for buffer in network.buffers():
+        copies[id(buffer)] = buffer.to(device, dtype if buffer.is_floating_point() else buffer.dtype)
+    return copy.deepcopy(network, copies)
 
 
 def recognise(shapes: Shapes, name: str = "the file") -> Layout:

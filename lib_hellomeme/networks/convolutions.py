@@ -66,10 +66,11 @@ class Projection(nn.Conv2d):
 
     @torch.no_grad()
     def fold(self, linear: nn.Linear) -> None:
-        """Prepare `after`; neither layer's weights may change from then on."""
+        """Prepare `after`, and let go of the convolution's own weight. Computed in float32, whatever is stored."""
         weight, bias = self.weight.float(), linear.bias.float()
-        self.folded_weight = torch.einsum("omyx,mi->oiyx", weight, linear.weight.float()).to(self.weight.dtype)
-        self.folded_bias = torch.einsum("omyx,m->oyx", weight, bias)[:, None].to(self.weight.dtype)  # C' 1 3 3
+        self.folded_weight = torch.einsum("omyx,mi->oiyx", weight, linear.weight.float())
+        self.folded_bias = torch.einsum("omyx,m->oyx", weight, bias)[:, None]  # C' 1 3 3
+        self.register_parameter("weight", None)
 
     def after(self, linear: nn.Linear, tokens: Tensor) -> Tensor:
         """self(linear(tokens)): tokens (n, h, w, C) to (n, C', h, w)."""

@@ -165,7 +165,7 @@ class ReferenceAdapter(nn.Module):
     def fold(self) -> None:
         """Merge each layer's last linear layer into the convolution behind it, for `read`: one C^2 a token less.
 
-        It costs 9 C^3 a layer and the memory of the convolution once more; the weights may not change from then on.
+        It costs 9 C^3 a layer, once. The convolution's own weight is let go, and with it the plain path: `forward`.
         """
         for layer in self.sites().values():
             layer.fold()

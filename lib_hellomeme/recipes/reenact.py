@@ -2,8 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -12,7 +11,7 @@ import torch
 from torch import Tensor, nn
 
 from lib_hellomeme.checkpoints.catalog import files_of, find, need
-from lib_hellomeme.checkpoints.load import load_network
+from lib_hellomeme.checkpoints.load import load_network, placed
 from lib_hellomeme.errors import FaceError
 from lib_hellomeme.face.extract import track_picture
 from lib_hellomeme.face.fit import fit_picture
@@ -30,7 +29,7 @@ OPTIONAL_ENCODER = "image_encoder"  # CLIP's vision tower; without it the networ
 
 @dataclass(frozen=True)
 class Networks:
-    """The networks of one generation, on the CPU between their uses.
+    """The networks of one generation as they are stored; each use makes a copy that computes, and lets go of it.
 
     `encoder` makes the embeddings that go with this kind of expression: PD-FGC's, or CLIP's of the face's parts.
     """
@@ -43,7 +42,7 @@ class Networks:
 
 
 def load_networks(generation: str, *folders: Path, expression: ExpressionKind = "arkit") -> Networks:
-    """The networks of a generation (a key of GENERATIONS) from files in these folders, in float32 on the CPU.
+    """The networks of a generation (a key of GENERATIONS) from files in these folders.
 
     Raises MissingFileError that names the first file that is not there, CheckpointError for one that is not what it
     should be.
@@ -115,13 +114,10 @@ def reenact(
     picture, face, _ = fit_picture(portrait.reference.picture, own, width, height, settings.fit)
     target = retarget(driver, face, settings.pose_weight, settings.expression_weight)
     faces = [target, face] if networks.generation == "v5c" else [target]  # v5c's write pass takes control too
-    with placed(networks.control, port.device, port.dtype) as network:
-        control, *write_control = (
-            control_features(network, [face], port.device, port.dtype, networks.expression, nobody) for face in faces
-        )
+    control, *write_control = controls(networks, faces, nobody, port.device, port.dtype)
     return Reenactment(
         port,
-        networks.reference.to(port.device, port.dtype).sites(),
+        placed(networks.reference, port.device, port.dtype).sites(),
         encode(picture),
         control,
         write_control[0] if write_control else None,
@@ -140,18 +136,16 @@ def embedded(
     own, driver = portrait.reference, portrait.driving
     if networks.encoder is None:
         return own.face, driver.face, None
-    with placed(networks.encoder, device, dtype) as encoder:
-        embed = with_pd_fgc if networks.expression == "pdfgc" else with_face_parts
-        faces = [embed(encoder, seen.picture, seen.face) for seen in (own, driver)]
-        shown_nobody = networks.expression == "pdfgc" and networks.generation in ("v1", "v2")
-        return faces[0], faces[1], pd_fgc_of_nobody(encoder) if shown_nobody else None
+    encoder = placed(networks.encoder, device, dtype)
+    embed = with_pd_fgc if networks.expression == "pdfgc" else with_face_parts
+    faces = [embed(encoder, seen.picture, seen.face) for seen in (own, driver)]
+    shown_nobody = networks.expression == "pdfgc" and networks.generation in ("v1", "v2")
+    return faces[0], faces[1], pd_fgc_of_nobody(encoder) if shown_nobody else None
 
 
-@contextmanager
-def placed(network: nn.Module, device: torch.device, dtype: torch.dtype) -> Iterator[nn.Module]:
-    """The network on `device` while the context lasts; afterwards its memory there is free again."""
-    home = next(network.parameters()).device
-    try:
-        yield network.to(device, dtype)
-    finally:
-        network.to(home)
+def controls(
+    networks: Networks, faces: Sequence[FaceFrame], nobody: np.ndarray | None, device: torch.device, dtype: torch.dtype
+) -> list[Control]:
+    """The control of each face. The control network is let go again before the reference adapter is placed."""
+    network = placed(networks.control, device, dtype)
+    return [control_features(network, [face], device, dtype, networks.expression, nobody) for face in faces]

@@ -7,7 +7,7 @@ here may be needed before the webui itself has started.
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator
-from contextlib import AbstractContextManager, contextmanager
+from contextlib import AbstractContextManager, contextmanager, nullcontext
 from dataclasses import dataclass
 from typing import Any, Protocol
 
@@ -72,13 +72,15 @@ def host_of(p: Any) -> Host:
 def within_sampling(sampler: Any, attached: Callable[[], AbstractContextManager[None]], mark: Any) -> None:
     """Enter `attached()` for as long as this sampler of the webui samples, however that ends.
 
-    A sampler lives for one pass, so nothing need be undone. Asking again replaces what was asked before. `mark` is kept
-    for `marked`.
+    It is for one sampling: img2img keeps its sampler for all pictures of a batch count, and asks again before each.
+    Asking again before replaces what was asked. `mark` is kept for `marked`.
     """
     original = getattr(sampler.launch_sampling, "original", sampler.launch_sampling)
+    asked = [attached]
 
     def launch_sampling(*args: Any, **kwargs: Any) -> Any:
-        with attached():
+        launch_sampling.mark = None  # type: ignore[attr-defined]
+        with asked.pop()() if asked else nullcontext():
             return original(*args, **kwargs)
 
     launch_sampling.original, launch_sampling.mark = original, mark  # type: ignore[attr-defined]
@@ -86,7 +88,7 @@ def within_sampling(sampler: Any, attached: Callable[[], AbstractContextManager[
 
 
 def marked(sampler: Any) -> Any:
-    """The mark of the last `within_sampling` on this sampler, None where there was none.
+    """The mark of the `within_sampling` that this sampler's next sampling is to have, None where there is none.
 
     Raises HostError for a webui whose samplers we do not know.
     """

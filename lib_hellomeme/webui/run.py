@@ -14,6 +14,7 @@ from hashlib import sha256
 from typing import Any
 
 import numpy as np
+import torch
 from torch import Tensor, nn
 
 from lib_hellomeme.errors import HelloMemeError, HostError
@@ -68,7 +69,7 @@ def prepare_sampling(p: Any, latents: Tensor) -> None:
     try:
         host = host_of(p)
         host.check(p)
-        host.reserve(p, 2 * _bytes(run.networks.reference))
+        host.reserve(p, 2 * _bytes(run.networks.reference, host.port(p).dtype))
         if marked(p.sampler) == latents.shape:
             return
         height, width = (8 * side for side in latents.shape[-2:])
@@ -107,10 +108,7 @@ def attached(p: Any, host: Host, run: Run, reenactment: Reenactment) -> Iterator
 
     port = host.port(p)
     with followed_steps(p) as step, port.attach(reenactment.taps(), describe):
-        try:
-            yield
-        finally:
-            run.networks.reference.to("cpu")
+        yield
     if host.port(p).unet is not port.unet:
         note(p, "The refiner drew its steps without HelloMeme.")
 
@@ -162,5 +160,6 @@ def _read_portrait(reference: Pixels, driving: Pixels, face_box: str) -> Portrai
     return read_portrait(Settings(face_box=face_box), reference.array, driving.array)
 
 
-def _bytes(module: nn.Module) -> int:
-    return sum(tensor.numel() * tensor.element_size() for tensor in module.parameters())
+def _bytes(module: nn.Module, dtype: torch.dtype) -> int:
+    """What its tensors take in this type."""
+    return sum(tensor.numel() for tensor in (*module.parameters(), *module.buffers())) * torch.finfo(dtype).bits // 8

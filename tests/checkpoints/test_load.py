@@ -1,5 +1,6 @@
 """Weight files as users have them: whole, narrow, half precision, damaged, of another kind, dangerous."""
 
+import gc
 import os
 import pickle
 from collections.abc import Callable
@@ -12,7 +13,7 @@ from safetensors.torch import save_file
 from torch import Tensor, nn
 
 from lib_hellomeme.checkpoints.layouts import LAYOUTS, build_on_meta
-from lib_hellomeme.checkpoints.load import identify, load_network, read_state_dict, recognise
+from lib_hellomeme.checkpoints.load import identify, load_network, placed, read_state_dict, recognise
 from lib_hellomeme.errors import CheckpointError, MissingFileError
 from lib_hellomeme.networks.animatediff import AnimateDiffAdapter
 from lib_hellomeme.networks.clip_vision import ClipVision
@@ -96,12 +97,32 @@ def test_torch_files_without_code_are_loaded(tmp_path, wrap, old_format):
 
 
 @pytest.mark.parametrize("stored", [torch.float16, torch.bfloat16, torch.float8_e4m3fn])
-def test_stored_precision_becomes_the_wanted_one(tmp_path, stored):
+def test_stored_precision_stays_and_each_copy_has_the_wanted_one(tmp_path, stored):
     save_file(
         {name: tensor.to(stored) for name, tensor in tensors_of(narrow_adapter()).items()}, tmp_path / "a.safetensors"
     )
-    network = load_network(tmp_path / "a.safetensors", dtype=torch.bfloat16)
-    assert {parameter.dtype for parameter in network.parameters()} == {torch.bfloat16}
+    network = load_network(tmp_path / "a.safetensors")
+    for wanted in (torch.bfloat16, torch.float32):
+        copy = placed(network, "cpu", wanted)
+        assert {parameter.dtype for parameter in copy.parameters()} == {wanted}
+        assert {parameter.dtype for parameter in network.parameters()} == {stored}
+    for name, tensor in placed(network, "cpu", torch.float32).state_dict().items():
+        assert torch.equal(tensor, network.state_dict()[name].float())
+
+
+@pytest.mark.skipif(not Path("/proc/self/smaps").exists(), reason="only Linux tells what is mapped")
+def test_stored_tensors_stay_in_their_file(adapter_file):
+    network = load_network(adapter_file)
+    assert str(adapter_file) in Path("/proc/self/maps").read_text()
+    del network
+    gc.collect()
+    assert str(adapter_file) not in Path("/proc/self/maps").read_text()
+
+
+def test_a_copy_keeps_buffers_of_whole_numbers(tmp_path):
+    save_file(tensors_of(PdfgcEncoder()), tmp_path / "a.safetensors")
+    copy = placed(load_network(tmp_path / "a.safetensors"), "cpu", torch.bfloat16)
+    assert {str(buffer.dtype) for buffer in copy.buffers()} == {"torch.bfloat16", "torch.int64"}
 
 
 def test_identify_reads_the_header_alone(adapter_file):

@@ -15,6 +15,7 @@ import torch
 from safetensors.torch import load_file
 from torch import Tensor
 
+from lib_hellomeme.checkpoints.load import placed
 from lib_hellomeme.recipes import hellomeme
 from lib_hellomeme.recipes.reenact import load_networks
 from lib_hellomeme.standalone.checkpoint import load_checkpoint
@@ -33,7 +34,8 @@ def main() -> int:
     chosen = parser.parse_args()
     recorded = load_file(chosen.recording)
     port = DiffusersPort(load_checkpoint(chosen.checkpoint, torch.device("cpu"), torch.float32).unet)
-    layers = load_networks(chosen.generation, chosen.models).reference.sites()
+    adapter = load_networks(chosen.generation, chosen.models).reference
+    layers = placed(adapter, port.device, port.dtype).sites()
     rows = Rows(tuple(recorded["uncond"].tolist()))
     call = Call(recorded["sample"], recorded["timestep"], recorded["context"], rows)
     control, write_control = part(recorded, "control"), part(recorded, "write_control")

@@ -165,9 +165,20 @@ def test_a_sampler_is_wrapped_once_however_often_it_is_asked() -> None:
 
     within_sampling(sampler, noting("first"), mark=1)
     within_sampling(sampler, noting("second"), mark=2)
+    assert marked(sampler) == 2
     assert sampler.launch_sampling(3, lambda: "drawn") == "drawn"
     assert entered == ["second"]
-    assert marked(sampler) == 2
+
+
+def test_a_sampler_kept_for_several_pictures_is_asked_before_each() -> None:
+    entered: list[int] = []
+    sampler = Sampler()
+    for picture in range(2):
+        assert marked(sampler) is None
+        within_sampling(sampler, lambda picture=picture: entered.append(picture) or torch.no_grad(), mark=1)
+        assert sampler.launch_sampling(3, lambda: "drawn") == "drawn"
+    assert sampler.launch_sampling(3, lambda: "drawn without us") == "drawn without us"
+    assert entered == [0, 1]
 
 
 def test_an_unknown_sampler_is_refused() -> None:
