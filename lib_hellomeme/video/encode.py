@@ -84,7 +84,7 @@ class VideoWriter:
         A time that is not later than the last one is moved to the clock's next tick.
         """
         with _errors_in_one_line(self.path):
-            if self._container is None:
+            if not self._shape:
                 self._begin(picture.shape)
             if picture.shape != self._shape:
                 raise ValueError(f"a picture of shape {picture.shape} in a video of {self._shape}")
