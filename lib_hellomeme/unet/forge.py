@@ -18,6 +18,7 @@ from torch import Tensor, nn
 from lib_hellomeme.unet.hooks import (
     Current,
     attention_layers,
+    bare_pass,
     by_site,
     contexts_of,
     output_of,
@@ -94,7 +95,7 @@ class ForgePort(Port):
         options: dict[str, Any] = {}
         _extend(options, self._patches(taps, lambda: call))
         forward = type(self.unet).forward
-        with self._hooks(taps, lambda: call):
+        with bare_pass(self.unet), self._hooks(taps, lambda: call):
             return forward(self.unet, call.sample, call.timestep, context=call.context, transformer_options=options)
 
     @contextmanager

@@ -58,13 +58,19 @@ class HookPort(Port):
     def _forward(self, call: Call) -> Tensor:
         """The UNet's own forward, without the hooks and assigned `forward`s of its outermost module."""
 
+    def in_foreign_pass(self) -> bool:
+        """Whether somebody else runs a bare pass within the present call, in which attached taps are to be silent."""
+        return False
+
     @contextmanager
     def attach(self, taps: Sequence[AnyTap], describe: Describe, begin: Begin | None = None) -> Iterator[None]:
-        with watch(self.unet, self.argument_names, describe, begin) as current, self._hooks(taps, current):
+        with ExitStack() as stack:
+            running = stack.enter_context(watch(self.unet, self.argument_names, describe, begin))
+            stack.enter_context(self._hooks(taps, lambda: None if self.in_foreign_pass() else running()))
             yield
 
     def run(self, call: Call, taps: Sequence[AnyTap] = ()) -> Tensor:
-        with self._hooks(taps, lambda: call):
+        with bare_pass(self.unet), self._hooks(taps, lambda: call):
             return self._forward(call)
 
     @contextmanager
@@ -155,7 +161,7 @@ def _hook_attention(
 
 @contextmanager
 def watch(unet: nn.Module, argument_names: Sequence[str], describe: Describe, begin: Begin | None) -> Iterator[Current]:
-    """Yield a function that gives the described call that `unet` is in, or None between calls.
+    """Yield a function that gives the described call that `unet` is in, or None between calls and in bare passes.
 
     `argument_names`: what this UNet calls its sample, timestep, context and options.
     """
@@ -179,7 +185,20 @@ def watch(unet: nn.Module, argument_names: Sequence[str], describe: Describe, be
     with ExitStack() as stack:
         stack.callback(unet.register_forward_pre_hook(before, with_kwargs=True).remove)
         stack.callback(unet.register_forward_hook(after, always_call=True).remove)
-        yield lambda: running
+        yield lambda: None if unet in _in_bare_pass else running
+
+
+_in_bare_pass: list[nn.Module] = []  # UNets; every `watch` of one must know, not only that of the pass's own port
+
+
+@contextmanager
+def bare_pass(unet: nn.Module) -> Iterator[None]:
+    """Silence whatever is attached to `unet`, by whichever port."""
+    _in_bare_pass.append(unet)
+    try:
+        yield
+    finally:
+        _in_bare_pass.remove(unet)
 
 
 def tapped(tap: Tap, hidden: Tensor, call: Call | None) -> Tensor:

@@ -6,16 +6,31 @@ from typing import Any
 
 import numpy as np
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 
 from lib_hellomeme.errors import HostError
 from lib_hellomeme.unet.ldm import LdmPort
 from lib_hellomeme.unet.port import Call, Rows
 from lib_hellomeme.webui.host import Step
 
+CONTROLNET_MARK = 1024
+
 
 class A1111Port(LdmPort):
-    """Where the UNet runs, which is not where its parameters lie between calls (--medvram), nor their type (fp8)."""
+    """Where the UNet runs, which is not where its parameters lie between calls (--medvram), nor their type (fp8).
+
+    controlnet: sd-webui-controlnet's script, whose reference units run bare passes of their own; None without it.
+    """
+
+    def __init__(self, unet: nn.Module, controlnet: Any = None) -> None:
+        super().__init__(unet)
+        self.controlnet = controlnet
+
+    def in_foreign_pass(self) -> bool:
+        network = getattr(self.controlnet, "latest_network", None)
+        if network is None:
+            return False
+        return "Write" in (network.attention_auto_machine.name, network.gn_auto_machine.name)
 
     @property
     def dtype(self) -> torch.dtype:
@@ -40,7 +55,21 @@ def check(p: Any) -> None:
 
 
 def port(p: Any) -> A1111Port:
-    return A1111Port(p.sd_model.model.diffusion_model)
+    return A1111Port(p.sd_model.model.diffusion_model, controlnet(p))
+
+
+def controlnet(p: Any) -> Any:
+    """sd-webui-controlnet's script, None where it is not installed."""
+    return next((script for script in p.scripts.alwayson_scripts if script.title() == "ControlNet"), None)
+
+
+def refuse_references(p: Any) -> None:
+    """Raises HostError where ControlNet's reference units are at the same layers."""
+    network = getattr(controlnet(p), "latest_network", None)
+    if network is not None and any(
+        unit.control_model_type.name == "AttentionInjection" for unit in network.control_params
+    ):
+        raise HostError("ControlNet's own reference units are on: use them or these, not both.")
 
 
 def reserve(p: Any, size: int) -> None:
@@ -56,11 +85,20 @@ def encode(p: Any, picture: np.ndarray) -> Tensor:
     return model.scale_factor * model.encode_first_stage(pixels).mode()
 
 
+def alphas_cumprod(p: Any) -> Tensor:
+    return p.sd_model.alphas_cumprod
+
+
+def empty_prompt(p: Any) -> Tensor:
+    return p.sd_model.cond_stage_model([""])
+
+
 def describe(step: Step, sample: Tensor, timestep: Tensor, context: Tensor, options: Any) -> Call | None:
     """A step's rows are all conds, then all unconds, called in this order in one or more pieces; the unconds may be
     left out (NGMS, skipping early steps)."""
     if step.said is None:  # somebody runs the UNet outside a denoising step
         return None
+    context = _unmarked(context)
     conds, unconds = len(step.said.text_cond), len(step.said.text_uncond)
     rows = range(step.called, step.called + len(sample))
     if rows.stop > conds + unconds:
@@ -69,4 +107,12 @@ def describe(step: Step, sample: Tensor, timestep: Tensor, context: Tensor, opti
             "told apart: switch it off."
         )
     step.called = rows.stop
-    return Call(sample, timestep, context, Rows(tuple(row >= conds for row in rows)), step.progress)
+    prompts = step.said.denoiser.sampler.sampler_extra_args["cond"].batch  # of each picture, parts joined by AND
+    picture = [index for index, parts in enumerate(prompts) for _ in parts] + list(range(unconds))
+    chosen = Rows(tuple(row >= conds for row in rows), picture=tuple(picture[row] for row in rows))
+    return Call(sample, timestep, context, chosen, step.progress)
+
+
+def _unmarked(context: Tensor) -> Tensor:
+    """Without the token that sd-webui-controlnet puts before each prompt, and takes away within its own forward."""
+    return context[:, 1:] if (context[:, 0].abs() - CONTROLNET_MARK).abs().mean() < 1e-3 else context

@@ -41,11 +41,23 @@ def encode(p: Any, picture: np.ndarray) -> Tensor:
     return vae.first_stage_model.process_in(latents)
 
 
+def refuse_references(p: Any) -> None:
+    """Nothing: whatever else patches attention stacks with ours."""
+
+
+def alphas_cumprod(p: Any) -> Tensor:
+    return p.sd_model.forge_objects.unet.model.predictor.alphas_cumprod
+
+
+def empty_prompt(p: Any) -> Tensor:
+    return p.sd_model.get_learned_conditioning([""])
+
+
 def describe(step: Step, sample: Tensor, timestep: Tensor, context: Tensor, options: Any) -> Call | None:
-    """A call holds one or more chunks of equally many rows, each wholly cond or uncond."""
+    """A call holds one or more chunks, each wholly cond or uncond, with a row for each picture of the batch."""
     if step.said is None or "cond_or_uncond" not in options:  # somebody runs the UNet outside a denoising step
         return None
     chunks = options["cond_or_uncond"]
     rows = len(sample) // len(chunks)
     uncond = tuple(chunk == UNCOND for chunk in chunks for _ in range(rows))
-    return Call(sample, timestep, context, Rows(uncond), step.progress)
+    return Call(sample, timestep, context, Rows(uncond, picture=tuple(range(rows)) * len(chunks)), step.progress)

@@ -6,18 +6,18 @@ here may be needed before the webui itself has started.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
-from contextlib import AbstractContextManager, contextmanager, nullcontext
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import AbstractContextManager, ExitStack, contextmanager
 from dataclasses import dataclass
 from typing import Any, Protocol
 
 import numpy as np
 from torch import Tensor
 
-from lib_hellomeme.errors import HostError
+from lib_hellomeme.errors import HelloMemeError, HostError
 from lib_hellomeme.unet.forge import ForgePort
 from lib_hellomeme.unet.ldm import LdmPort
-from lib_hellomeme.unet.port import Call
+from lib_hellomeme.unet.port import AnyTap, Call
 
 
 @dataclass
@@ -53,6 +53,14 @@ class Host(Protocol):
         """RGB uint8 (H, W, 3), sides multiples of 8, to scaled latents (1, 4, H / 8, W / 8): the posterior's mean."""
         ...
 
+    def alphas_cumprod(self, p: Any) -> Tensor:
+        """Of the checkpoint's schedule, (1000,)."""
+        ...
+
+    def empty_prompt(self, p: Any) -> Tensor:
+        """The context (1, tokens, width) of a prompt without words."""
+        ...
+
     def describe(self, step: Step, sample: Tensor, timestep: Tensor, context: Tensor, options: Any) -> Call | None:
         """What the rows of this call are. Raises HostError where that cannot be known."""
         ...
@@ -69,32 +77,78 @@ def host_of(p: Any) -> Host:
     return forge
 
 
-def within_sampling(sampler: Any, attached: Callable[[], AbstractContextManager[None]], mark: Any) -> None:
+ORDER = ("HelloMeme references", "HelloMeme")  # of our scripts' taps: AdaIN comes before control is added
+
+
+def within_sampling(sampler: Any, who: str, attached: Callable[[], AbstractContextManager[None]], mark: Any) -> None:
     """Enter `attached()` for as long as this sampler of the webui samples, however that ends.
 
     It is for one sampling: img2img keeps its sampler for all pictures of a batch count, and asks again before each.
-    Asking again before replaces what was asked. `mark` is kept for `marked`.
+    Each of our scripts (`who`, one of ORDER) may ask; asking again before replaces what the same one asked. `mark` is
+    kept for `marked`.
     """
-    original = getattr(sampler.launch_sampling, "original", sampler.launch_sampling)
-    asked = [attached]
+    original = sampler.launch_sampling
+    asked = getattr(original, "asked", None)
+    if asked is None:
+        asked = {}
 
-    def launch_sampling(*args: Any, **kwargs: Any) -> Any:
-        launch_sampling.mark = None  # type: ignore[attr-defined]
-        with asked.pop()() if asked else nullcontext():
-            return original(*args, **kwargs)
+        def launch_sampling(*args: Any, **kwargs: Any) -> Any:
+            with ExitStack() as stack:
+                for name in sorted(asked, key=ORDER.index):
+                    stack.enter_context(asked.pop(name)[0]())
+                return original(*args, **kwargs)
 
-    launch_sampling.original, launch_sampling.mark = original, mark  # type: ignore[attr-defined]
-    sampler.launch_sampling = launch_sampling
+        launch_sampling.asked = asked  # type: ignore[attr-defined]
+        sampler.launch_sampling = launch_sampling
+    asked[who] = attached, mark
 
 
-def marked(sampler: Any) -> Any:
-    """The mark of the `within_sampling` that this sampler's next sampling is to have, None where there is none.
+def marked(sampler: Any, who: str) -> Any:
+    """The mark of this script's `within_sampling` for this sampler's next sampling, None where there is none.
 
     Raises HostError for a webui whose samplers we do not know.
     """
     if not hasattr(sampler, "launch_sampling"):
         raise HostError("This webui is not supported: use AUTOMATIC1111 1.10 or Forge.")
-    return getattr(sampler.launch_sampling, "mark", None)
+    return getattr(sampler.launch_sampling, "asked", {}).get(who, (None, None))[1]
+
+
+class Recipe(Protocol):
+    """The taps of one sampling, and what is made ready before each call."""
+
+    def taps(self) -> Sequence[AnyTap]: ...
+
+    def begin(self, call: Call) -> None: ...
+
+
+@contextmanager
+def taps_attached(
+    p: Any, host: Host, recipe: Recipe, refuse: Callable[[HelloMemeError], None]
+) -> Iterator[Callable[[], bool]]:
+    """The recipe's taps in p's UNet. An error of ours silences them for the rest of the sampling instead of ending it,
+    and is told to `refuse`.
+
+    Yields a function that says whether p still samples with that UNet: a refiner may have taken over.
+    """
+    refused = False
+
+    def describe(sample: Tensor, timestep: Tensor, context: Tensor, options: Any) -> Call | None:
+        nonlocal refused
+        if refused:
+            return None
+        try:
+            call = host.describe(step, sample, timestep, context, options)
+            if call is not None:
+                recipe.begin(call)
+        except HelloMemeError as error:
+            refused = True
+            refuse(error)
+            return None
+        return call
+
+    port = host.port(p)
+    with followed_steps(p) as step, port.attach(recipe.taps(), describe):
+        yield lambda: host.port(p).unet is port.unet
 
 
 @contextmanager

@@ -17,16 +17,18 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
-from lib_hellomeme.errors import HelloMemeError, HostError
+from lib_hellomeme.errors import HostError
 from lib_hellomeme.recipes.hellomeme import Reenactment
 from lib_hellomeme.recipes.reenact import Networks, Portrait, read_portrait, reenact
 from lib_hellomeme.settings import OPTION_FIELDS, Settings, infotext_key
-from lib_hellomeme.unet.port import Call
+from lib_hellomeme.webui import notes
 from lib_hellomeme.webui.arguments import PICTURES, Request, read_request
-from lib_hellomeme.webui.host import Host, followed_steps, host_of, marked, within_sampling
+from lib_hellomeme.webui.host import Host, host_of, marked, taps_attached, within_sampling
+from lib_hellomeme.webui.notes import note_error, note_key
 from lib_hellomeme.webui.weights import check_complete, networks_of
 
-NOTE = "HelloMeme note"  # in a picture's parameters, which are in the API's answer too
+WHO = "HelloMeme"
+NOTE = note_key(WHO)
 
 
 @dataclass(frozen=True)
@@ -70,7 +72,7 @@ def prepare_sampling(p: Any, latents: Tensor) -> None:
         host = host_of(p)
         host.check(p)
         host.reserve(p, 2 * _bytes(run.networks.reference, host.port(p).dtype))
-        if marked(p.sampler) == latents.shape:
+        if marked(p.sampler, WHO) == latents.shape:
             return
         height, width = (8 * side for side in latents.shape[-2:])
         reenactment = reenact(
@@ -82,7 +84,7 @@ def prepare_sampling(p: Any, latents: Tensor) -> None:
             height,
             lambda picture: host.encode(p, picture),
         )
-        within_sampling(p.sampler, lambda: attached(p, host, run, reenactment), latents.shape)
+        within_sampling(p.sampler, WHO, lambda: attached(p, host, run, reenactment), latents.shape)
     except Exception as error:
         refuse(p, error)
 
@@ -90,26 +92,9 @@ def prepare_sampling(p: Any, latents: Tensor) -> None:
 @contextmanager
 def attached(p: Any, host: Host, run: Run, reenactment: Reenactment) -> Iterator[None]:
     """The taps in p's UNet. An error of ours silences them for the rest of the sampling instead of ending it."""
-    refused = False
-
-    def describe(sample: Tensor, timestep: Tensor, context: Tensor, options: Any) -> Call | None:
-        nonlocal refused
-        if refused:
-            return None
-        try:
-            call = host.describe(step, sample, timestep, context, options)
-            if call is not None:
-                reenactment.begin(call)
-        except HelloMemeError as error:
-            refused = True
-            refuse(p, error, "let go while drawing.")
-            return None
-        return call
-
-    port = host.port(p)
-    with followed_steps(p) as step, port.attach(reenactment.taps(), describe):
+    with taps_attached(p, host, reenactment, lambda error: refuse(p, error, "let go while drawing.")) as last:
         yield
-    if host.port(p).unet is not port.unet:
+    if not last():
         note(p, "The refiner drew its steps without HelloMeme.")
 
 
@@ -121,18 +106,11 @@ def refuse(p: Any, error: Exception, what: str = "not used.") -> None:
     p.hellomeme = None
     for name in OPTION_FIELDS:
         p.extra_generation_params.pop(infotext_key(name), None)
-    if isinstance(error, HelloMemeError):
-        note(p, f"{what} {error}")
-    else:
-        note(p, f"{what} Something failed that should not ({type(error).__name__}); the console says what.")
-        raise error
+    note_error(p, WHO, error, what)
 
 
 def note(p: Any, text: str) -> None:
-    """Show a line below the picture and in the API's answer."""
-    p.comment(f"HelloMeme: {text}")
-    earlier = p.extra_generation_params.get(NOTE)
-    p.extra_generation_params[NOTE] = f"{earlier} {text}" if earlier else text
+    notes.note(p, WHO, text)
 
 
 def read_pictures(request: Request) -> Portrait:

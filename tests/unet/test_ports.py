@@ -166,3 +166,19 @@ def test_a_residual_of_another_size_is_fitted(port: Port) -> None:
     large = torch.nn.functional.interpolate(small, size=(4, 6), mode="nearest")
     run = [port.run(call, [add_residual("up.1", lambda _, residual=residual: residual)]) for residual in (small, large)]
     assert torch.equal(*run)
+
+
+def test_a_bare_pass_is_seen_by_no_tap_of_any_port(port: Port) -> None:
+    """Two recipes on one UNet: the pass that one runs when a call begins meets the other's silent taps."""
+    call, passes = a_call(), []
+    plain = port.run(call)
+
+    def write(begun: Call) -> None:
+        passes.append(port.run(begun))
+
+    taps = [Tap("mid", doubled), Tap(TIME_EMBEDDING, doubled)]
+    with port.attach(taps, lambda *_: call, write), port.attach(taps, lambda *_: call, write):
+        run_unet(port, call)
+    assert len(passes) == 2
+    for output in passes:
+        assert torch.equal(output, plain)

@@ -18,7 +18,7 @@ from lib_hellomeme.taps.residual import add_residual
 from lib_hellomeme.unet.diffusers import DiffusersPort
 from lib_hellomeme.unet.port import Call, Rows
 from lib_hellomeme.webui import run
-from lib_hellomeme.webui.host import marked, within_sampling
+from lib_hellomeme.webui.host import ORDER, marked, within_sampling
 from tests.tiny import CONTEXT_WIDTH, diffusers_unet
 
 NETWORKS = SimpleNamespace(reference=nn.Identity())
@@ -154,7 +154,7 @@ class Sampler:
 def test_a_sampler_is_wrapped_once_however_often_it_is_asked() -> None:
     entered: list[str] = []
     sampler = Sampler()
-    assert marked(sampler) is None
+    assert marked(sampler, "HelloMeme") is None
 
     def noting(name: str) -> Callable[[], Any]:
         def context() -> Any:
@@ -163,9 +163,9 @@ def test_a_sampler_is_wrapped_once_however_often_it_is_asked() -> None:
 
         return context
 
-    within_sampling(sampler, noting("first"), mark=1)
-    within_sampling(sampler, noting("second"), mark=2)
-    assert marked(sampler) == 2
+    within_sampling(sampler, "HelloMeme", noting("first"), mark=1)
+    within_sampling(sampler, "HelloMeme", noting("second"), mark=2)
+    assert marked(sampler, "HelloMeme") == 2
     assert sampler.launch_sampling(3, lambda: "drawn") == "drawn"
     assert entered == ["second"]
 
@@ -174,16 +174,31 @@ def test_a_sampler_kept_for_several_pictures_is_asked_before_each() -> None:
     entered: list[int] = []
     sampler = Sampler()
     for picture in range(2):
-        assert marked(sampler) is None
-        within_sampling(sampler, lambda picture=picture: entered.append(picture) or torch.no_grad(), mark=1)
+        assert marked(sampler, "HelloMeme") is None
+
+        def context(picture: int = picture) -> Any:
+            entered.append(picture)
+            return torch.no_grad()
+
+        within_sampling(sampler, "HelloMeme", context, mark=1)
         assert sampler.launch_sampling(3, lambda: "drawn") == "drawn"
     assert sampler.launch_sampling(3, lambda: "drawn without us") == "drawn without us"
     assert entered == [0, 1]
 
 
+def test_both_scripts_wrap_one_sampler_references_first() -> None:
+    entered: list[str] = []
+    sampler = Sampler()
+    for who in reversed(ORDER):
+        within_sampling(sampler, who, lambda who=who: entered.append(who) or torch.no_grad(), mark=who)
+    assert [marked(sampler, who) for who in ORDER] == list(ORDER)
+    sampler.launch_sampling(3, lambda: None)
+    assert tuple(entered) == ORDER
+
+
 def test_an_unknown_sampler_is_refused() -> None:
     with pytest.raises(HostError, match="This webui is not supported"):
-        marked(object())
+        marked(object(), "HelloMeme")
 
 
 def test_nothing_is_done_while_it_is_off() -> None:
