@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any, Literal
 
 import torch
 from torch import Tensor, nn
@@ -24,6 +25,8 @@ OLD_TEXT = "cond_stage_model.transformer."
 OLD_TEXT_PARTS = ("embeddings.", "encoder.", "final_layer_norm.")
 NO_WEIGHTS = {f"{TEXT}embeddings.position_ids"}
 VAE_PARTS = tuple(VAE + part for part in ("encoder.", "decoder.", "quant_conv.", "post_quant_conv."))
+
+Part = Literal["unet", "vae", "text_encoder"]
 
 
 @dataclass(frozen=True)
@@ -46,18 +49,35 @@ def load_checkpoint(
     `dtype` is the UNet's and the text encoder's. Raises MissingFileError or CheckpointError: no whole file, no SD1.5
     checkpoint, a missing, extra or misshapen tensor.
     """
+    model, weights = _read(path)
+    for part, tensors in weights.items():
+        _fill(model, part, tensors, device, vae_dtype if part == "vae" else dtype)
+    return model
+
+
+@contextmanager
+def loaded_part(
+    path: str | os.PathLike[str], part: Part, device: torch.device | str, dtype: torch.dtype
+) -> Iterator[Any]:
+    """One network of such a file, for as long as the context lasts. Raises like load_checkpoint."""
+    model, weights = _read(path)
+    _fill(model, part, weights.pop(part), device, dtype)
+    weights.clear()
+    network = getattr(model, part)
+    try:
+        yield network
+    finally:
+        network.to("meta")  # its memory is free even where somebody still holds the network
+
+
+def _read(path: str | os.PathLike[str]) -> tuple[StableDiffusion, dict[Part, dict[str, Tensor]]]:
+    """The networks without memory, and the tensors of each."""
     name = Path(path).name
     tensors = _used_tensors(read_state_dict(path))
     structure = _structure_of(tensors, name)
     _check_tensors(tensors, tensor_shapes(structure), name)
     unet, vae, text = to_networks(tensors)
-    model = build_on_meta(structure)
-    _fill(model.unet, unet, device, dtype)
-    _fill(model.vae, vae, device, vae_dtype)
-    _fill(model.text_encoder, text, device, dtype)
-    # A buffer that no file holds.
-    model.text_encoder.text_model.embeddings.position_ids = torch.arange(CHUNK, device=device)[None]
-    return model
+    return build_on_meta(structure), {"unet": unet, "vae": vae, "text_encoder": text}
 
 
 def build_on_meta(structure: Structure) -> StableDiffusion:
@@ -91,9 +111,14 @@ def build_on_meta(structure: Structure) -> StableDiffusion:
     return StableDiffusion(unet, vae, text_encoder)
 
 
-def _fill(network: nn.Module, tensors: Mapping[str, Tensor], device: torch.device | str, dtype: torch.dtype) -> None:
+def _fill(
+    model: StableDiffusion, part: Part, tensors: Mapping[str, Tensor], device: torch.device | str, dtype: torch.dtype
+) -> None:
+    network: nn.Module = getattr(model, part)
     network.load_state_dict({name: tensor.to(device, dtype) for name, tensor in tensors.items()}, assign=True)
     network.eval().requires_grad_(False)
+    if part == "text_encoder":  # a buffer that no file holds
+        model.text_encoder.text_model.embeddings.position_ids = torch.arange(CHUNK, device=device)[None]
 
 
 def _used_tensors(tensors: Mapping[str, Tensor]) -> dict[str, Tensor]:

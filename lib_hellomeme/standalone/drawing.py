@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from contextlib import nullcontext
 from dataclasses import dataclass, field
-from typing import Any
+from typing import TYPE_CHECKING, Any, Protocol
 
 import numpy as np
 import torch
@@ -13,13 +13,15 @@ from torch import Tensor, nn
 from tqdm import tqdm
 
 from lib_hellomeme.errors import SettingsError
-from lib_hellomeme.recipes.hellomeme import Reenactment
 from lib_hellomeme.standalone.checkpoint import StableDiffusion
 from lib_hellomeme.standalone.layout import LATENT_CHANNELS
-from lib_hellomeme.standalone.prompts import encode_prompt
+from lib_hellomeme.standalone.prompts import Prompts, encode_prompt
 from lib_hellomeme.standalone.samplers import sampler_named
 from lib_hellomeme.unet.diffusers import DiffusersPort
-from lib_hellomeme.unet.port import Call, Rows
+from lib_hellomeme.unet.port import AnyTap, Call, Port, Rows
+
+if TYPE_CHECKING:
+    from transformers import CLIPTextModel
 
 LATENT_SCALE = 0.18215
 LATENT_SIDE = 8  # px
@@ -50,22 +52,38 @@ class Drawing:
             raise SettingsError(f"Size: {self.width}x{self.height} is no pair of multiples of 8 from 64 to 4096.")
 
 
+def encode_prompts(text_encoder: CLIPTextModel, drawing: Drawing) -> Prompts:
+    """What this text encoder makes of both prompts."""
+    return Prompts(encode_prompt(text_encoder, drawing.negative_prompt), encode_prompt(text_encoder, drawing.prompt))
+
+
+class Attachable(Protocol):
+    """The taps of one sampling, such as a Reenactment."""
+
+    @property
+    def port(self) -> Port: ...
+
+    def taps(self) -> Sequence[AnyTap]: ...
+
+    def begin(self, call: Call) -> None: ...
+
+
 @torch.inference_mode()
 def draw(
-    model: StableDiffusion, drawing: Drawing, reenactment: Reenactment | None = None, progress: bool = True
+    model: StableDiffusion,
+    drawing: Drawing,
+    recipe: Attachable | None = None,
+    progress: bool = True,
+    prompts: Prompts | None = None,
 ) -> np.ndarray:
-    """RGB uint8 (height, width, 3). The same seed gives the same picture; `progress` shows a bar."""
-    guidance = Guidance(
-        model.unet,
-        encode_prompt(model.text_encoder, drawing.negative_prompt),
-        encode_prompt(model.text_encoder, drawing.prompt),
-        drawing.cfg,
-        drawing.steps,
-    )
+    """RGB uint8 (height, width, 3). The same seed gives the same picture; `progress` shows a bar. `prompts` are the
+    drawing's where something else than the model's text encoder made them."""
+    prompts = prompts or encode_prompts(model.text_encoder, drawing)
+    guidance = Guidance(model.unet, prompts.uncond, prompts.cond, drawing.cfg, drawing.steps)
     sampler = sampler_named(drawing.sampler)
     attached = nullcontext()
-    if reenactment is not None:
-        attached = reenactment.port.attach(reenactment.taps(), guidance.describe, reenactment.begin)
+    if recipe is not None:
+        attached = recipe.port.attach(recipe.taps(), guidance.describe, recipe.begin)
     bar = tqdm(total=len(sampler.sigmas(drawing.steps)) - 1, desc="Drawing", unit="step", disable=not progress)
 
     def predict(x: Tensor, timestep: Tensor) -> Tensor:

@@ -5,18 +5,19 @@ from __future__ import annotations
 import os
 from collections.abc import Sequence
 from dataclasses import dataclass
-from functools import partial
 from pathlib import Path
 
 import numpy as np
 import torch
 
 from lib_hellomeme.errors import HostError, MissingFileError
+from lib_hellomeme.recipes.hellomeme import Reenactment
 from lib_hellomeme.recipes.reenact import Networks, Portrait, load_networks, read_portrait, reenact
 from lib_hellomeme.settings import Settings
 from lib_hellomeme.standalone.checkpoint import load_checkpoint
-from lib_hellomeme.standalone.drawing import Drawing, draw, encode_picture
+from lib_hellomeme.standalone.drawing import Drawing, draw
 from lib_hellomeme.standalone.lora import add_lora
+from lib_hellomeme.standalone.original import Look, look_of
 from lib_hellomeme.unet.diffusers import DiffusersPort
 
 DEFAULT_MODELS = Path(__file__).parents[2] / "models" / "hellomeme"
@@ -52,6 +53,7 @@ class EmbeddedHost:
         self.models = Path(models)
         self._networks: Networks | None = None  # those drawn with last
         self.model = load_checkpoint(checkpoint, self.device, PRECISIONS[precision])
+        self._loras = list(loras)
         for file, weight in loras:
             add_lora(self.model, file, weight)
 
@@ -62,16 +64,30 @@ class EmbeddedHost:
 
         Raises FaceError, MissingFileError and CheckpointError. `progress` shows a bar.
         """
-        portrait = read_portrait(settings, reference, driving)
-        networks = self._networks_of(settings)
-        encode = partial(encode_picture, self.model.vae)
-        port = DiffusersPort(self.model.unet)
-        reenactment = reenact(port, networks, settings, portrait, drawing.width, drawing.height, encode)
-        return Drawn(draw(self.model, drawing, reenactment, progress), portrait)
+        return self.follow(read_portrait(settings, reference, driving), settings, drawing, progress)
+
+    def follow(self, portrait: Portrait, settings: Settings, drawing: Drawing, progress: bool = True) -> Drawn:
+        """`reenact` where the faces are known already."""
+        look = self._look(settings, drawing)
+        reenactment = self.reenactment(portrait, settings, drawing, look)
+        return Drawn(draw(self.model, drawing, reenactment, progress, look.prompts), portrait)
+
+    def reenactment(
+        self, portrait: Portrait, settings: Settings, drawing: Drawing, look: Look | None = None
+    ) -> Reenactment:
+        """The taps with which `follow` draws."""
+        look = look or self._look(settings, drawing)
+        networks, port = self._networks_of(settings), DiffusersPort(self.model.unet)
+        return reenact(
+            port, networks, settings, portrait, drawing.width, drawing.height, look.encode, source=look.source
+        )
 
     def draw(self, drawing: Drawing, progress: bool = True) -> np.ndarray:
         """What the checkpoint draws by itself, RGB uint8 (H, W, 3)."""
         return draw(self.model, drawing, progress=progress)
+
+    def _look(self, settings: Settings, drawing: Drawing) -> Look:
+        return look_of(settings, drawing, self.model, self._loras)
 
     def _networks_of(self, settings: Settings) -> Networks:
         kept, wanted = self._networks, (settings.generation, settings.expression)

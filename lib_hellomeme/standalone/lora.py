@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import os
 from collections import defaultdict
+from collections.abc import Collection
 from pathlib import Path
 
 import torch
@@ -17,12 +18,19 @@ from lib_hellomeme.checkpoints.load import read_state_dict
 from lib_hellomeme.errors import CheckpointError
 from lib_hellomeme.standalone.checkpoint import StableDiffusion
 
+PREFIXES = {"unet": "lora_unet", "text_encoder": "lora_te"}
 PARTS = ("lora_up.weight", "lora_down.weight", "lora_mid.weight", "alpha")
 
 
 @torch.no_grad()
-def add_lora(model: StableDiffusion, path: str | os.PathLike[str], weight: float = 1.0) -> None:
-    """Change the weights of UNet and text encoder in place. Raises CheckpointError naming what does not fit."""
+def add_lora(
+    model: StableDiffusion,
+    path: str | os.PathLike[str],
+    weight: float = 1.0,
+    parts: Collection[str] = tuple(PREFIXES),
+) -> None:
+    """Change the weights of these parts (UNet and text encoder) in place. Raises CheckpointError naming what does not
+    fit."""
     file = Path(path).name
     layers = _layers(model)
     grouped: dict[str, dict[str, Tensor]] = defaultdict(dict)
@@ -33,7 +41,12 @@ def add_lora(model: StableDiffusion, path: str | os.PathLike[str], weight: float
         grouped[name][part] = tensor.float()
     if not grouped:
         raise CheckpointError(f"{file} holds no LoRA: choose another file")
-    changes = {name: _change(parts, layers[name].weight, f"{file}: {name}") for name, parts in grouped.items()}
+    chosen = tuple(PREFIXES[part] for part in parts)
+    changes = {
+        name: _change(tensors, layers[name].weight, f"{file}: {name}")
+        for name, tensors in grouped.items()
+        if name.startswith(chosen)
+    }
     for name, change in changes.items():
         layers[name].weight += (weight * change).to(layers[name].weight)
 
@@ -42,8 +55,8 @@ def _layers(model: StableDiffusion) -> dict[str, nn.Module]:
     """The layers that a LoRA can change, by kohya's names."""
     return {
         f"{prefix}_{name.replace('.', '_')}": layer
-        for prefix, network in (("lora_unet", model.unet), ("lora_te", model.text_encoder))
-        for name, layer in network.named_modules()
+        for part, prefix in PREFIXES.items()
+        for name, layer in getattr(model, part).named_modules()
         if isinstance(layer, (nn.Linear, nn.Conv2d))
     }
 

@@ -9,6 +9,7 @@ import gzip
 import importlib.util
 import json
 import tempfile
+from dataclasses import dataclass
 from functools import cache
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -18,6 +19,7 @@ from torch import Tensor
 
 from lib_hellomeme.errors import DependencyError
 from lib_hellomeme.standalone.layout import CHUNK, VOCABULARY
+from lib_hellomeme.unet.port import Call
 
 if TYPE_CHECKING:
     from transformers import CLIPTextModel, CLIPTokenizer
@@ -26,6 +28,18 @@ VOCABULARY_FILE = "bpe_simple_vocab_16e6.txt.gz"  # OpenAI's, as open_clip_torch
 START, END = VOCABULARY - 2, VOCABULARY - 1
 COMMA = 267
 COMMA_BACKTRACK = 20  # a chunk may end at a comma that lies at most so many tokens back
+
+
+@dataclass(frozen=True)
+class Prompts:
+    """What the UNet reads of the negative prompt and of the prompt, each (1, tokens, width)."""
+
+    uncond: Tensor
+    cond: Tensor
+
+    def of(self, call: Call) -> Tensor:
+        """Those of a call's rows (n, tokens, width)."""
+        return torch.cat([self.uncond if uncond else self.cond for uncond in call.rows.uncond]).to(call.context)
 
 
 @torch.inference_mode()
