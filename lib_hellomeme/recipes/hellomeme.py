@@ -21,7 +21,7 @@ import torch
 from torch import Tensor
 
 from lib_hellomeme.errors import HostError
-from lib_hellomeme.face.condition import condition_image, condition_tensor
+from lib_hellomeme.face.condition import condition_input
 from lib_hellomeme.face.track import FaceFrame
 from lib_hellomeme.networks.expression import ArkitExpression, Expression, ExpressionKind, PdfgcExpression
 from lib_hellomeme.taps.bank import Bank, record, write
@@ -47,8 +47,8 @@ def control_features(
 
     `nobody` is nobody's PD-FGC embedding (548,), None for zeros. A face without an embedding has nobody's.
     """
-    images = [condition_image(face.rotation, face.translation, face.width, face.height) for face in faces]
-    drawn = [torch.from_numpy(condition_tensor(image)) for image in images]
+    images = [condition_input(face.rotation, face.translation, face.width, face.height) for face in faces]
+    drawn = [torch.from_numpy(image) for image in images]
     condition = torch.stack([torch.full_like(drawn[0], -1.0), *drawn])  # (1 + frames, 3, H, W)
     if kind == "pdfgc":
         embedding = with_nobody([face.pd_fgc for face in faces], np.zeros(548) if nobody is None else nobody)

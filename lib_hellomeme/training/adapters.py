@@ -16,7 +16,7 @@ import torch
 from safetensors.torch import save_file
 from torch import Tensor
 
-from lib_hellomeme.face.condition import condition_image, condition_tensor
+from lib_hellomeme.face.condition import condition_input
 from lib_hellomeme.face.track import FaceFrame
 from lib_hellomeme.networks.expression import ArkitExpression
 from lib_hellomeme.networks.reference import ReferenceLayer
@@ -111,7 +111,7 @@ class AdapterStage:
         rotations, translations = self.pool.rotations[people, views], self.pool.translations[people, views]
         size = self.recipe.size
         drawn = [
-            torch.from_numpy(condition_tensor(condition_image(rotation, translation, size, size)))
+            torch.from_numpy(condition_input(rotation, translation, size, size))
             for rotation, translation in zip(rotations.numpy(), translations.numpy(), strict=True)
         ]
         condition = torch.where(uncond[:, None, None, None], -1.0, torch.stack(drawn))
