@@ -87,6 +87,10 @@ class Options:
         return cls(**{entry.name: _parsed(entry, parameters[key]) for key, entry in keys.items() if key in parameters})
 
 
+def _gain(label: str, help: str, default: float = 1.0) -> Any:
+    return number(default, label, help, maximum=2.0, group="Head and expression")
+
+
 @dataclass(frozen=True)
 class Settings(Options):
     """What a user can choose. `Settings(**wishes)` raises SettingsError for a value out of its range."""
@@ -143,6 +147,28 @@ class Settings(Options):
         "the name of a file among its checkpoints or in models/hellomeme.",
         group="Advanced",
     )
+    pitch_gain: float = _gain(
+        "Pitch gain",
+        "Of nodding, times the pose weight: 0 keeps the reference's angle, 1 takes the driving one, above 1 "
+        "exaggerates.",
+    )
+    yaw_gain: float = _gain("Yaw gain", "Of turning left and right, likewise.")
+    roll_gain: float = _gain("Roll gain", "Of tilting to a shoulder, likewise.")
+    shift_gain: float = _gain(
+        "Shift gain",
+        "Of the head's place and size, times the pose weight: 0 keeps the reference's, as published; 1 puts the head "
+        "where the driving picture has it, or moves it as far as the driving track does.",
+        default=0.0,
+    )
+    brows_gain: float = _gain(
+        "Brows gain",
+        "Of the brows' coefficients, times the expression weight: 0 keeps the reference's, 1 takes the driving ones. "
+        "Not for PD-FGC, which knows no parts.",
+    )
+    eyes_gain: float = _gain("Eyes gain", "Of blinking, squinting and wide eyes, likewise.")
+    gaze_gain: float = _gain("Gaze gain", "Of where the eyes look, likewise.")
+    jaw_gain: float = _gain("Jaw gain", "Of the jaw, likewise.")
+    mouth_gain: float = _gain("Mouth gain", "Of lips and smiles, likewise.")
 
     def __post_init__(self) -> None:
         super().__post_init__()

@@ -68,7 +68,7 @@ def test_every_option_is_in_one_group_the_main_ones_first() -> None:
         ({"face_box": "1, 2"}, "give four numbers"),
         ({"face_box": "0.5, 0.2, 0.4, 0.6"}, "left before right"),
         ({"enabled": True, "start": 0.5, "end": 0.5}, "must be below End"),
-        ({"pose_wait": 1}, "Unknown option 'pose_wait'; there are: enabled"),
+        ({"pose_wait": 1}, "Unknown option 'pose_wait'; there are: brows_gain, enabled"),
     ],
 )
 def test_wrong_values_are_named_in_one_line(wish: dict[str, Any], message: str) -> None:

@@ -143,38 +143,6 @@ class FaceTrack:
             raise FaceError(f"{path.name}: {error}") from error
 
 
-def retarget(
-    driver: FaceFrame,
-    reference: FaceFrame,
-    pose_weight: float = 1.0,
-    expression_weight: float = 1.0,
-    first: FaceFrame | None = None,
-    shift_weight: float = 0.0,
-) -> FaceFrame:
-    """The reference's head with the driver's rotation and expression, at the reference's translation.
-
-    Weight 0 keeps the reference's own, 1 takes the driver's; between and beyond, rotation goes on along the shortest
-    arc, coefficients go on straight, within [0, 1], and so do embeddings that both have; others are the driver's. Of
-    the driver's way since the `first` frame of its video, shift_weight is added to the translation (trans_ratio in
-    HelloMeme's `utils.gen_control_heatmaps`).
-    """
-    way = np.zeros(3) if first is None else driver.translation - first.translation
-    own, other = reference.coefficients, driver.coefficients
-    return replace(
-        reference,
-        time=driver.time,
-        rotation=interpolate_rotation(reference.rotation, driver.rotation, pose_weight),
-        translation=reference.translation + way * shift_weight,
-        coefficients=np.clip(own + (other - own) * expression_weight, 0.0, 1.0),
-        pd_fgc=_between(reference.pd_fgc, driver.pd_fgc, expression_weight),
-        face_parts=_between(reference.face_parts, driver.face_parts, expression_weight),
-    )
-
-
-def _between(own: np.ndarray | None, other: np.ndarray | None, weight: float) -> np.ndarray | None:
-    return other if own is None or other is None else own + (other - own) * weight
-
-
 def interpolate_rotation(start: np.ndarray, end: np.ndarray, weight: float) -> np.ndarray:
     """(3,) radians: `start` at weight 0, `end` at 1, along the shortest arc, also beyond 1."""
     if weight in (0.0, 1.0):

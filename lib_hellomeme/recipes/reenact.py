@@ -13,9 +13,10 @@ from torch import Tensor, nn
 from lib_hellomeme.checkpoints.catalog import files_of, find, need
 from lib_hellomeme.checkpoints.load import load_network, placed
 from lib_hellomeme.errors import FaceError
+from lib_hellomeme.face.edit import retarget
 from lib_hellomeme.face.extract import track_picture
 from lib_hellomeme.face.fit import fit_picture
-from lib_hellomeme.face.track import FaceFrame, FaceTrack, retarget
+from lib_hellomeme.face.track import FaceFrame, FaceTrack
 from lib_hellomeme.networks.control import ProjectedControl
 from lib_hellomeme.networks.expression import ExpressionKind
 from lib_hellomeme.networks.reference import ReferenceAdapter
@@ -112,7 +113,7 @@ def reenact(
     """
     own, driver, nobody = embedded(networks, portrait, port.device, port.dtype)
     picture, face, _ = fit_picture(portrait.reference.picture, own, width, height, settings.fit)
-    target = retarget(driver, face, settings.pose_weight, settings.expression_weight)
+    target = retarget(driver, face, settings)
     faces = [target, face] if networks.generation == "v5c" else [target]  # v5c's write pass takes control too
     control, *write_control = controls(networks, faces, nobody, port.device, port.dtype)
     return Reenactment(

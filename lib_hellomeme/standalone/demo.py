@@ -10,9 +10,9 @@ import numpy as np
 
 from lib_hellomeme.errors import DependencyError
 from lib_hellomeme.face.condition import condition_image
+from lib_hellomeme.face.edit import retarget
 from lib_hellomeme.face.fit import fit_picture
 from lib_hellomeme.face.preview import draw_preview
-from lib_hellomeme.face.track import retarget
 from lib_hellomeme.settings import Settings
 from lib_hellomeme.standalone.drawing import Drawing
 from lib_hellomeme.standalone.host import Drawn, EmbeddedHost
@@ -58,7 +58,7 @@ def _explained(label: str, driver: np.ndarray, drawn: Drawn) -> dict[str, np.nda
     """The driving picture, what the extractor saw in it, what the control network is shown, and what was drawn."""
     face = drawn.portrait.driving.face
     _, own, _ = fit_picture(drawn.portrait.reference.picture, drawn.portrait.reference.face, SIDE, SIDE, "face")
-    target = retarget(face, own)
+    target = retarget(face, own, Settings())
     return {
         f"driving {label}": driver,
         f"seen {label}": draw_preview(driver, face),

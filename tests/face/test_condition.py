@@ -5,7 +5,8 @@ import pytest
 from PIL import Image
 
 from lib_hellomeme.face.condition import condition_image, condition_tensor
-from lib_hellomeme.face.track import retarget
+from lib_hellomeme.face.edit import retarget
+from lib_hellomeme.settings import Settings
 from tests.face.samples import GEOMETRY, make_frame
 from tests.goldens_format import FOLDER
 
@@ -20,7 +21,7 @@ def agreement(ours: np.ndarray, published: np.ndarray) -> float:
 def golden_condition(ratio: float, index: int) -> tuple[np.ndarray, np.ndarray]:
     drivers = [make_frame(r[0], t[0]) for r, t in zip(CASE["drive_angles"], CASE["drive_translations"], strict=True)]
     reference = make_frame(translation=CASE["reference_translation"][0])
-    frame = retarget(drivers[index], reference, first=drivers[0], shift_weight=ratio)
+    frame = retarget(drivers[index], reference, Settings(shift_gain=ratio), first=drivers[0])
     published = np.array(Image.open(FOLDER / f"pose_condition.ratio{ratio}.frame{index}.png").convert("RGB"))
     return condition_image(frame.rotation, frame.translation, CASE["size"], CASE["size"]), published
 

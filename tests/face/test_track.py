@@ -1,4 +1,4 @@
-"""FaceFrame under similarities, retargeting, and the file."""
+"""FaceFrame under similarities, ways between rotations, and the file."""
 
 import json
 from fractions import Fraction
@@ -10,7 +10,7 @@ from hypothesis import strategies as st
 
 from lib_hellomeme.errors import FaceError
 from lib_hellomeme.face.camera import head_rectangle, rotation_matrix
-from lib_hellomeme.face.track import ARKIT_NAMES, FaceFrame, FaceTrack, interpolate_rotation, retarget
+from lib_hellomeme.face.track import ARKIT_NAMES, FaceFrame, FaceTrack, interpolate_rotation
 from tests.face.samples import angles, apply, make_frame, similarities, sizes, translations
 
 
@@ -63,14 +63,6 @@ def test_there_and_back_is_the_same_frame(rotation, translation, matrix):
     assert back.anchors["mouth_corners"] == pytest.approx(frame.anchors["mouth_corners"], abs=1e-6)
 
 
-@given(angles, angles)
-def test_weights_zero_and_one_are_exactly_reference_and_driver(start, end):
-    driver, reference = make_frame(end, (0.1, 0, -4)), make_frame(start)
-    assert (retarget(driver, reference, 0.0).rotation == start).all()
-    assert (retarget(driver, reference, 1.0).rotation == end).all()
-    assert (retarget(driver, reference).translation == reference.translation).all()
-
-
 @given(angles, angles, st.floats(0.05, 1.5))
 def test_rotation_grows_with_the_weight_along_one_arc(start, end, weight):
     def degrees(a, b):
@@ -80,16 +72,6 @@ def test_rotation_grows_with_the_weight_along_one_arc(start, end, weight):
     if total < 1 or total * weight > 170:
         return
     assert degrees(start, interpolate_rotation(start, end, weight)) == pytest.approx(total * weight, abs=0.01)
-
-
-def test_coefficients_extrapolate_within_bounds():
-    smile = np.zeros(51)
-    smile[5], smile[6] = 0.4, 0.8
-    driver = make_frame()
-    driver = FaceFrame(driver.time, 512, 512, True, driver.rotation, driver.translation, smile)
-    found = retarget(driver, make_frame(), expression_weight=1.5).coefficients
-    assert found[5] == pytest.approx(0.6)
-    assert found[6] == 1.0
 
 
 @pytest.fixture

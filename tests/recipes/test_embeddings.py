@@ -11,9 +11,11 @@ import torch
 from skimage import data
 from torch import Tensor, nn
 
+from lib_hellomeme.face.edit import retarget
 from lib_hellomeme.face.extract import track_picture
-from lib_hellomeme.face.track import FaceFrame, retarget
+from lib_hellomeme.face.track import FaceFrame
 from lib_hellomeme.recipes.embeddings import face_parts, pd_fgc_of_nobody, with_face_parts, with_pd_fgc
+from lib_hellomeme.settings import Settings
 
 PICTURE = data.astronaut()
 
@@ -89,5 +91,5 @@ def test_nobody_is_an_all_minus_one_picture() -> None:
 def test_embeddings_follow_the_expression_weight(face: FaceFrame) -> None:
     own, driver = replace(face, pd_fgc=np.zeros(548)), replace(face, pd_fgc=np.ones(548))
     for weight in (0.0, 0.25, 1.0, 1.5):
-        assert retarget(driver, own, expression_weight=weight).pd_fgc == pytest.approx(np.full(548, weight))
-    assert retarget(driver, face, expression_weight=0.25).pd_fgc == pytest.approx(np.ones(548))
+        assert retarget(driver, own, Settings(expression_weight=weight)).pd_fgc == pytest.approx(np.full(548, weight))
+    assert retarget(driver, face, Settings(expression_weight=0.25)).pd_fgc == pytest.approx(np.ones(548))
