@@ -213,8 +213,15 @@ def _track_from_json(data: dict[str, Any]) -> FaceTrack:
             frames.append(_frame_from_json(record))
         except FaceError as error:
             raise FaceError(f"frame {index}: {error}") from error
+        if index and frames[-1].time < frames[-2].time:
+            raise FaceError(f"frame {index}: its time is before that of the frame before it")
+    if not frames:
+        raise FaceError("there is no frame in it; track the video again")
+    fps = _field(data, "fps", Fraction)
+    if fps <= 0:
+        raise FaceError(f"fps is {fps}; give the frames a second, like 30000/1001")
     return FaceTrack(
-        fps=_field(data, "fps", Fraction),
+        fps=fps,
         frames=tuple(frames),
         measured=_field(data, "measured", frozenset),
         extractor=_field(data, "extractor", str),

@@ -39,6 +39,19 @@ def test_no_delay_where_a_single_run_has_one(hertz):
     assert delay(nod, one_euro(SECONDS, nod[:, None], 1.5, 0.15)[:, 0]) >= 0.25
 
 
+def crossing(values: np.ndarray, height: float) -> float:
+    """The frame, with its fraction, at which the values first pass the height."""
+    return float(np.interp(height, values[95:106], np.arange(95, 106)))
+
+
+@pytest.mark.parametrize("size", [0.05, 0.3])
+def test_a_quick_turn_is_passed_half_way_at_the_same_frame(size):
+    turn = np.interp(np.arange(len(SECONDS)), [96, 104], [0, size])
+    forward = one_euro(SECONDS, turn[:, None], 1.5, 0.15)[:, 0]
+    assert abs(crossing(yaw_of(smooth_track(track_of(turn))), size / 2) - crossing(turn, size / 2)) <= 0.1
+    assert crossing(forward, size / 2) - crossing(turn, size / 2) >= 0.3
+
+
 def test_jitter_at_rest_is_less_than_half():
     jitter = np.random.default_rng(0).normal(0, 0.01, len(SECONDS))
     assert yaw_of(smooth_track(track_of(jitter))).std() < 0.5 * jitter.std()

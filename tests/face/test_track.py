@@ -115,6 +115,9 @@ BREAKS = {
     "pd_fgc": lambda data: data["frames"][1].update(pd_fgc="AAAA"),
     "anchor": lambda data: data["frames"][0]["anchors"].update(mouth_corners=[1, 2, 3]),
     "fps": lambda data: data.update(fps="0/0"),
+    "fps is -25; give": lambda data: data.update(fps="-25"),
+    "frame 1: its time is before": lambda data: data["frames"][1].update(time="-1/2"),
+    "no frame in it": lambda data: data["frames"].clear(),
 }
 
 
