@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+import math
+from collections.abc import Callable, Collection
 from functools import partial
 from typing import NamedTuple
 
 import numpy as np
 
-from lib_hellomeme.face.landmarks import ANCHORS
+from lib_hellomeme.face.landmarks import ALL_POINTS, ANCHORS
 from lib_hellomeme.face.mean_face import mean_face
 from lib_hellomeme.face.pose import CAMERA_DISTANCE, FaceFit
 from lib_hellomeme.face.track import ARKIT_INDEX, ARKIT_NAMES
@@ -24,13 +25,21 @@ class Measure(NamedTuple):
 
 
 def expression(mesh: np.ndarray, fit: FaceFit) -> np.ndarray:
-    """(478, 3) px landmarks to the 51 coefficients of ARKIT_NAMES in [0, 1]; those not in MEASURED are 0."""
+    """(478, 3) px landmarks to the 51 coefficients of ARKIT_NAMES in [0, 1]; those not in MEASURED are 0, and so are
+    those that need a landmark which is not known (NaN)."""
     face = upright_face(mesh, fit)
     coefficients = np.zeros(len(ARKIT_NAMES))
     for measure in MEASURES:
         value = (measure.distance(face) - measure.rest) / (measure.full - measure.rest)
-        coefficients[ARKIT_INDEX[measure.name]] = np.clip(value, 0.0, 1.0)
+        coefficients[ARKIT_INDEX[measure.name]] = 0.0 if math.isnan(value) else min(max(value, 0.0), 1.0)
     return coefficients
+
+
+def measurable(known: Collection[int]) -> frozenset[str]:
+    """The coefficients that can be measured where only these landmarks are known."""
+    face = np.full((ALL_POINTS, 3), np.nan)
+    face[sorted(known)] = 0.5 + np.random.default_rng(0).random((len(known), 3))
+    return frozenset(measure.name for measure in MEASURES if not math.isnan(measure.distance(face)))
 
 
 def upright_face(mesh: np.ndarray, fit: FaceFit) -> np.ndarray:

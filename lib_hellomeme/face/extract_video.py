@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+from bisect import bisect
 from collections.abc import Callable
 from dataclasses import replace
 from fractions import Fraction
@@ -11,154 +12,162 @@ from typing import Literal
 
 import numpy as np
 
-from lib_hellomeme.errors import FaceError
-from lib_hellomeme.face.expression import MEASURED
-from lib_hellomeme.face.extract import WARN_NO_FACE, assumed_frame
-from lib_hellomeme.face.landmarks import FACE_SPAN
-from lib_hellomeme.face.mediapipe_solutions import MediaPipeSolutions
-from lib_hellomeme.face.mesh import frame_of_mesh
-from lib_hellomeme.face.track import FaceFrame, FaceTrack, interpolate_rotation
-from lib_hellomeme.video.decode import open_video
+from lib_hellomeme.face.between import interpolate_frames
+from lib_hellomeme.face.extract import (
+    WARN_DRAWING,
+    WARN_NO_FACE,
+    FaceBox,
+    assumed_frame,
+    checked_box,
+    faces_in_box,
+    likeness,
+    opened_extractor,
+)
+from lib_hellomeme.face.extractor import Extractor
+from lib_hellomeme.face.track import FaceFrame, FaceTrack
+from lib_hellomeme.face.which import STRANGE_LOOK, Person, WhichFace, choose, look, match
+from lib_hellomeme.video.decode import Video, open_video
 
-WhichFace = Literal["largest", "leftmost", "rightmost"]
-Missing = Literal["interpolate", "hold"]
+Missing = Literal["interpolate", "hold", "leave out"]
 
 MOST_FACES = 4  # followed at once, so that the chosen one is not mixed up with its neighbours
-REACH = 0.7  # face widths that a face may move from one frame to the next
-REACH_GAINED = 0.05  # face widths more for each frame in which it was not seen
 SEARCH_PAUSE = Fraction(1, 2)  # seconds between thorough searches for a lost face
 
 
 def track_video(
-    path: str | Path,
+    video: str | Path | Video,
     which: WhichFace | int = "largest",
     missing: Missing = "interpolate",
     progress: Callable[[int], None] | None = None,
+    *,
+    face_box: FaceBox | None = None,
+    reference: np.ndarray | None = None,
+    extractor: str | Extractor = "auto",
+    models: Path | None = None,
 ) -> FaceTrack:
     """One face of a video to a track with as many frames as the video.
 
-    which: the face in the first frame that has any, by size or place, or its number from the left, counted from 0;
-    from then on the nearest is the same one. missing: frames without the face (found False) take what lies between
-    their neighbours, or repeat the last. progress is called with the number of frames done. Raises PictureError for
-    files that are no video, FaceError for a number that no face has.
+    which, reference: the face in the first frame that has any, see `which.choose` and `track_picture`; from then on the
+    nearest that looks like it. face_box: that face is in it; where none is ever recognised in it (a drawing), the head
+    is assumed there in all frames. missing: frames without the face (found False) take what lies between their
+    neighbours, repeat the last, or are left as they are, for those to leave out who use them. extractor, models: see
+    `open_extractor`. progress is called with the number of frames done. Raises PictureError where no video can be read,
+    FaceError for a number that no face has, DependencyError and CheckpointError where no extractor can be used.
     """
-    video, extractor = open_video(path), MediaPipeSolutions()
+    video = video if isinstance(video, Video) else open_video(video)
+    opened, warnings = opened_extractor(extractor, models)
     frames: list[FaceFrame] = []
-    with contextlib.closing(_Follower(extractor, which)) as follower:
+
+    def pick(picture: np.ndarray, faces: list[FaceFrame]) -> int:
+        return choose(faces, which, likeness(picture, faces, which, reference, models))
+
+    box = None if face_box is None else checked_box(face_box)
+    with contextlib.closing(_Follower(opened, pick, box)) as follower:
         for picture, time in video.frames():
-            mesh, (height, width) = follower.find(picture, time), picture.shape[:2]
-            found = mesh is not None
-            frames.append(frame_of_mesh(mesh, width, height, time) if found else assumed_frame(width, height, time))
+            frames.append(follower.find(picture, time))
             if progress:
                 progress(len(frames))
     lost = sum(not frame.found for frame in frames)
-    warnings = [*video.warnings, *follower.warnings]
-    if 0 < lost < len(frames):
-        warnings.append(f"the face was not found in {lost} of {len(frames)} frames; they were filled in ({missing})")
-    if lost == len(frames):
-        warnings.append(WARN_NO_FACE)
-    measured = MEASURED if lost < len(frames) else frozenset()
-    return FaceTrack(video.fps, tuple(fill_missing(frames, missing)), measured, extractor.name, tuple(warnings))
+    if lost < len(frames):
+        frames = fill_missing(frames, missing)
+    measured = opened.measured if lost < len(frames) else frozenset()
+    said = (*warnings, *video.warnings, *follower.warnings, *_missed(lost, len(frames), missing, box is not None))
+    return FaceTrack(video.fps, tuple(frames), measured, opened.name, said)
+
+
+def _missed(lost: int, count: int, missing: Missing, boxed: bool) -> tuple[str, ...]:
+    if lost == count:
+        return (WARN_DRAWING if boxed else WARN_NO_FACE,)
+    what = "left out" if missing == "leave out" else f"filled in ({missing})"
+    return (f"the face was not found in {lost} of {count} frames; they were {what}",) if lost else ()
 
 
 class _Follower:
-    """Which of the meshes in each frame is the one that was chosen."""
+    """Which of the faces in each frame is the one that was chosen."""
 
-    def __init__(self, extractor: MediaPipeSolutions, which: WhichFace | int) -> None:
-        self.extractor, self.which = extractor, which
+    def __init__(
+        self, extractor: Extractor, pick: Callable[[np.ndarray, list[FaceFrame]], int], box: np.ndarray | None
+    ) -> None:
+        self.extractor, self.pick, self.box = extractor, pick, box
         self.warnings: list[str] = []
         self._open = contextlib.ExitStack()
-        self._meshes = self._open.enter_context(extractor.follow(1))
-        self._last: np.ndarray | None = None
-        self._unseen, self._searched = 0, Fraction(-1)
+        self._follow(1)
+        self._people: list[Person] = []  # the first is the chosen one
+        self._searched = -SEARCH_PAUSE
 
     def close(self) -> None:
         self._open.close()
 
-    def find(self, picture: np.ndarray, time: Fraction) -> np.ndarray | None:
-        mesh = None if self._last is None else self._nearest(self._meshes(picture))
-        if mesh is None and (self._searched < 0 or time - self._searched >= SEARCH_PAUSE):
+    def find(self, picture: np.ndarray, time: Fraction) -> FaceFrame:
+        """The chosen face, or an assumed one, not found."""
+        faces = self._find(picture, time) if self._people else []
+        pairs = match(picture, self._people, faces)
+        if not self._sure(picture, pairs) and time - self._searched >= SEARCH_PAUSE:
             self._searched = time
-            found = self.extractor.meshes(picture)
-            mesh = self._choose(found) if self._last is None else self._nearest(found)
-        self._unseen = 0 if mesh is not None else self._unseen + 1
-        self._last = self._last if mesh is None else mesh
-        return mesh
+            faces = [replace(face, time=time) for face in self._search(picture)] or faces
+            if faces and not self._people:
+                self._choose(picture, faces)
+            elif len(faces) > self._followed:
+                self._follow(len(faces))
+            pairs = match(picture, self._people, faces)
+        self._remember(picture, faces, pairs)
+        found = pairs[0] if pairs else None
+        return found or self._assumed(picture, time)
 
-    def _choose(self, meshes: list[np.ndarray]) -> np.ndarray | None:
+    def _sure(self, picture: np.ndarray, pairs: list[FaceFrame | None]) -> bool:
+        """The chosen face was found, and looks as it did: otherwise it may be hidden, and this be the one in front."""
+        if not pairs or pairs[0] is None:
+            return False
+        return self._people[0].strangeness(look(picture, pairs[0])) < STRANGE_LOOK
+
+    def _search(self, picture: np.ndarray) -> list[FaceFrame]:
+        if self.box is None or self._people:
+            return self.extractor.faces(picture)
+        height, width = picture.shape[:2]
+        return faces_in_box(self.extractor, picture, self.box * [width, height, width, height])
+
+    def _choose(self, picture: np.ndarray, faces: list[FaceFrame]) -> None:
         """The first time; how many there are decides how many are followed."""
-        if not meshes:
-            return None
-        if len(meshes) > 1:
-            self.close()
-            self._meshes = self._open.enter_context(self.extractor.follow(min(len(meshes), MOST_FACES)))
-            self.warnings.append(f"{len(meshes)} faces were found; one is followed (choose another by its place)")
-        if self.which == "largest":
-            return meshes[0]
-        from_left = sorted(meshes, key=lambda mesh: float(mesh[:, 0].mean()))
-        index = {"leftmost": 0, "rightmost": -1}.get(str(self.which), self.which)
-        if not isinstance(index, int) or not -1 <= index < len(meshes):
-            raise FaceError(f"there is no face number {self.which}; there are {len(meshes)}, counted from 0")
-        return from_left[index]
+        if len(faces) > 1:
+            self.warnings.append(f"{len(faces)} faces were found; one is followed (choose another by its place)")
+            self._follow(len(faces))
+        chosen = faces[self.pick(picture, faces)]
+        self._people = [Person.of(picture, face) for face in sorted(faces, key=lambda face: face is not chosen)]
 
-    def _nearest(self, meshes: list[np.ndarray]) -> np.ndarray | None:
-        """The mesh nearest to the last one, within reach and of a similar size."""
-        assert self._last is not None
-        size = _width(self._last)
-        reach = size * (REACH + REACH_GAINED * self._unseen)
-        near = [
-            (distance, mesh)
-            for mesh in meshes
-            if (distance := _distance(mesh, self._last)) < reach and 0.5 < _width(mesh) / size < 2.0
-        ]
-        return min(near, key=lambda pair: pair[0])[1] if near else None
+    def _follow(self, count: int) -> None:
+        self.close()
+        self._followed = min(count, MOST_FACES)
+        self._find = self._open.enter_context(self.extractor.follow(self._followed))
 
+    def _remember(self, picture: np.ndarray, faces: list[FaceFrame], pairs: list[FaceFrame | None]) -> None:
+        for person, face in zip(self._people, pairs, strict=True):
+            if face is None:
+                person.missed()
+            else:
+                person.seen(picture, face)
+        strangers = [face for face in faces if not any(face is known for known in pairs)]
+        room = max(0, MOST_FACES - len(self._people))
+        self._people += [Person.of(picture, face) for face in strangers[:room]]
 
-def _width(mesh: np.ndarray) -> float:
-    return float(np.ptp(mesh[list(FACE_SPAN), :2], axis=0).max())
-
-
-def _distance(mesh: np.ndarray, other: np.ndarray) -> float:
-    return float(np.linalg.norm(mesh[:, :2].mean(axis=0) - other[:, :2].mean(axis=0)))
+    def _assumed(self, picture: np.ndarray, time: Fraction) -> FaceFrame:
+        height, width = picture.shape[:2]
+        box = None if self.box is None else self.box * [width, height, width, height]
+        return assumed_frame(width, height, time, box)
 
 
 def fill_missing(frames: list[FaceFrame], missing: Missing) -> list[FaceFrame]:
     """Gives frames without a face the head of their neighbours; they stay marked as not found."""
     found = [index for index, frame in enumerate(frames) if frame.found]
-    if not found:
+    if not found or missing == "leave out":
         return frames
     filled = list(frames)
     for index, frame in enumerate(frames):
         if frame.found:
             continue
-        before = max((i for i in found if i < index), default=None)
-        after = min((i for i in found if i > index), default=None)
-        left, right = frames[found[0] if before is None else before], frames[found[-1] if after is None else after]
-        if before is None or after is None or missing == "hold":
-            filled[index] = _like(frame, left if before is not None else right)
-        else:
-            share = float((frame.time - left.time) / (right.time - left.time))
-            filled[index] = _like(frame, _between(left, right, share))
+        place = bisect(found, index)
+        left, right = frames[found[max(place - 1, 0)]], frames[found[min(place, len(found) - 1)]]
+        model = left
+        if missing == "interpolate" and left is not right:
+            model = interpolate_frames(left, right, float((frame.time - left.time) / (right.time - left.time)))
+        filled[index] = replace(model, time=frame.time, found=False)
     return filled
-
-
-def _like(frame: FaceFrame, model: FaceFrame) -> FaceFrame:
-    return replace(model, time=frame.time, found=False)
-
-
-def _between(left: FaceFrame, right: FaceFrame, share: float) -> FaceFrame:
-    """The head on its way from left to right, in left's picture."""
-
-    def mix(a: np.ndarray, b: np.ndarray) -> np.ndarray:
-        return a + (b - a) * share
-
-    assert left.box is not None
-    assert right.box is not None
-    return replace(
-        left,
-        rotation=interpolate_rotation(left.rotation, right.rotation, share),
-        translation=mix(left.translation, right.translation),
-        coefficients=mix(left.coefficients, right.coefficients),
-        box=mix(left.box, right.box),
-        anchors={name: mix(points, right.anchors[name]) for name, points in left.anchors.items()},
-    )

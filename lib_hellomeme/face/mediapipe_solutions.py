@@ -11,6 +11,9 @@ import sys
 import tempfile
 import threading
 from collections.abc import Callable, Iterator
+from fractions import Fraction
+from importlib.util import find_spec
+from pathlib import Path
 from types import ModuleType
 from typing import Any
 
@@ -18,7 +21,11 @@ import cv2
 import numpy as np
 
 from lib_hellomeme.errors import DependencyError
+from lib_hellomeme.face.expression import MEASURED
+from lib_hellomeme.face.extractor import Finder
 from lib_hellomeme.face.landmarks import FACE_SPAN
+from lib_hellomeme.face.mesh import frame_of_mesh
+from lib_hellomeme.face.track import FaceFrame
 
 MAXIMUM_FACES = 10
 CROP_MARGIN = 0.75  # of a detected face's size, added on each side before the mesh is fitted
@@ -34,10 +41,31 @@ class MediaPipeSolutions:
     """FaceMesh with irises; a longer-range detector finds the faces that FaceMesh's own misses."""
 
     name = "mediapipe solutions"
+    measured = MEASURED
 
-    def __init__(self) -> None:
-        """Raises DependencyError where mediapipe is missing or too new."""
+    def __init__(self, models: Path | None = None) -> None:
+        """Raises DependencyError where mediapipe is missing or too new. Needs no model files."""
         self._solutions = _import_solutions()
+
+    @staticmethod
+    def present(models: Path | None) -> bool:
+        return find_spec("mediapipe") is not None
+
+    def faces(self, picture: np.ndarray) -> list[FaceFrame]:
+        height, width = picture.shape[:2]
+        return [frame_of_mesh(mesh, width, height) for mesh in self.meshes(picture)]
+
+    @contextlib.contextmanager
+    def follow(self, faces: int) -> Iterator[Finder]:
+        """It looks near the last frame's landmarks first; large faces that it has lost it finds again by itself."""
+        with self._fitting(faces) as fit:
+
+            def find(picture: np.ndarray, time: Fraction) -> list[FaceFrame]:
+                height, width = picture.shape[:2]
+                meshes = sorted(fit(picture), key=_area, reverse=True)
+                return [frame_of_mesh(mesh, width, height, time) for mesh in meshes]
+
+            yield find
 
     def meshes(self, picture: np.ndarray) -> list[np.ndarray]:
         """RGB uint8 (H, W, 3) to the meshes of all faces, the largest first.
@@ -55,11 +83,8 @@ class MediaPipeSolutions:
         return sorted(found, key=_area, reverse=True)
 
     @contextlib.contextmanager
-    def follow(self, faces: int) -> Iterator[Callable[[np.ndarray], list[np.ndarray]]]:
-        """For a video's frames in order: gives the function from picture to meshes, of up to `faces` faces.
-
-        It looks near the last frame's landmarks first; large faces that it has lost it finds again by itself.
-        """
+    def _fitting(self, faces: int) -> Iterator[Callable[[np.ndarray], list[np.ndarray]]]:
+        """The function from a picture to the meshes of up to `faces` faces, which remembers those of the last one."""
         with contextlib.ExitStack() as stack:
             with _quiet_native_logs():  # its threads talk while it starts, until a first picture went through
                 mesh = stack.enter_context(
@@ -69,7 +94,7 @@ class MediaPipeSolutions:
             yield lambda picture: _process(mesh, picture)
 
     def _fit(self, picture: np.ndarray) -> list[np.ndarray]:
-        with self.follow(MAXIMUM_FACES) as fit:
+        with self._fitting(MAXIMUM_FACES) as fit:
             first = fit(picture)
             # The second time the region comes from the landmarks instead of the detector, which mends tilted faces.
             return fit(picture) or first if first else []

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 from typing import NamedTuple
 
 import cv2
@@ -30,6 +31,8 @@ PUBLISHED_OFFSET = HeadOffset((0.0, 0.0, 0.0), (0.0, 0.0, 0.0), unit=224 * 0.65 
 # picture does not matter: the published network, too, sees only a crop about the face.
 CAMERA_DISTANCE = 8.0
 
+REFINED = (cv2.TERM_CRITERIA_COUNT + cv2.TERM_CRITERIA_EPS, 20, 1e-4)  # to 0.001 degrees, in half of OpenCV's time
+
 _MOVING = {*ANCHORS["mouth_outer"], *ANCHORS["mouth_inner"], *ANCHORS["right_eye"], *ANCHORS["left_eye"]}
 
 
@@ -48,24 +51,29 @@ def head_pose(fit: FaceFit, width: int, height: int) -> tuple[np.ndarray, np.nda
     return rotation_angles(rotation_matrix(np.array(PUBLISHED_OFFSET.rotation)) @ fit.matrix), translation
 
 
-def fit_face(mesh: np.ndarray) -> FaceFit:
-    """(478, 3) px landmarks to the average face's pose, from their x and y alone.
+def fit_face(mesh: np.ndarray, used: np.ndarray | None = None) -> FaceFit:
+    """(478, 3) px landmarks, unknown ones NaN, to the average face's pose, from their x and y alone.
 
+    used: indices of the landmarks to fit to, of which at least three must be known; by default fitted_points().
     SQPNP (Terzakis, Lourakis, ECCV 2020), then Levenberg-Marquardt.
     """
+    used = fitted_points() if used is None else used
+    used = used[~np.isnan(mesh[used, 0])]
     span = mesh[list(FACE_SPAN), :2]
-    centre = (span.min(axis=0) + span.max(axis=0)) / 2
-    focal = np.ptp(span, axis=0).max() * CAMERA_DISTANCE
+    low, high = np.nanmin(span, axis=0), np.nanmax(span, axis=0)
+    centre = (low + high) / 2
+    focal = (high - low).max() * CAMERA_DISTANCE
     camera = np.array([[focal, 0.0, centre[0]], [0.0, focal, centre[1]], [0.0, 0.0, 1.0]])
-    used, flip = fitted_points(), np.diag([1.0, -1.0, -1.0])  # OpenCV: y down, z away from the camera
+    flip = np.diag([1.0, -1.0, -1.0])  # OpenCV: y down, z away from the camera
     model, seen = mean_face()[used] @ flip, np.ascontiguousarray(mesh[used, :2])
     _, turn, shift = cv2.solvePnP(model, seen, camera, None, flags=cv2.SOLVEPNP_SQPNP)
-    turn, shift = cv2.solvePnPRefineLM(model, seen, camera, None, turn, shift)
+    turn, shift = cv2.solvePnPRefineLM(model, seen, camera, None, turn, shift, REFINED)
     column, _ = cv2.Rodrigues(turn)
     origin = shift[:2, 0] / shift[2, 0] * focal + centre
     return FaceFit((flip @ column @ flip).T, origin, float(focal / shift[2, 0]))
 
 
+@functools.cache
 def fitted_points() -> np.ndarray:
     """Indices of all landmarks but lips and lids. With the jaw: it moves pitch less than its lack would."""
     return np.array([index for index in range(MESH_POINTS) if index not in _MOVING])

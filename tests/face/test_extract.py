@@ -183,6 +183,7 @@ def test_without_mediapipe_there_is_one_line(monkeypatch):
 def test_a_mediapipe_without_solutions_is_one_line(monkeypatch):
     module = type(mediapipe_solutions)("mediapipe")
     module.__dict__["__version__"] = "0.99"
+    module.__spec__ = mediapipe_solutions.__spec__
     monkeypatch.setitem(__import__("sys").modules, "mediapipe", module)
     with pytest.raises(DependencyError, match=r"mediapipe 0\.99 has no face models"):
         track_picture(ASTRONAUT)

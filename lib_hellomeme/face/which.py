@@ -1,0 +1,125 @@
+"""Which of several faces is meant, and which face of the next frame is whose."""
+
+from __future__ import annotations
+
+import itertools
+import math
+from dataclasses import dataclass
+from typing import Literal
+
+import cv2
+import numpy as np
+
+from lib_hellomeme.errors import FaceError
+from lib_hellomeme.face.track import FaceFrame
+
+WhichFace = Literal["largest", "smallest", "leftmost", "rightmost", "alike"]
+
+REACH = 0.7  # face sizes that a face may be away from where it is expected in the next frame
+REACH_GAINED = 0.05  # face sizes more for each frame in which it was not seen
+SLOWING = 0.95  # of an unseen face's speed, a frame
+STEADY = 0.5  # part of the last speed in the expected one
+LOOK_SIDE = 24  # px of the small picture by which faces are told apart
+LOOK_WEIGHT = 4.0  # face sizes of distance that are as bad as the opposite colour in every pixel
+LOOK_LEARNT = 0.05  # part of the newest look in the remembered one
+STRANGE_LOOK = 0.15  # mean difference from the remembered look, of a face that may be somebody else's
+
+
+def choose(faces: list[FaceFrame], which: WhichFace | int, likeness: list[float] | None = None) -> int:
+    """The index of the chosen one of these faces, at least one.
+
+    which: "largest" or "smallest" by the box, "leftmost" or "rightmost" in the picture, a number from the left counted
+    from 0, or "alike", the one of the highest likeness. Raises FaceError for a number or a word that names none.
+    """
+    from_left = sorted(range(len(faces)), key=lambda index: centre(faces[index])[0])
+    if isinstance(which, int):
+        if not 0 <= which < len(faces):
+            raise FaceError(f"there is no face number {which}; there are {len(faces)}, counted from 0")
+        return from_left[which]
+    if which == "leftmost":
+        return from_left[0]
+    if which == "rightmost":
+        return from_left[-1]
+    if which == "largest":
+        return max(range(len(faces)), key=lambda index: size(faces[index]))
+    if which == "smallest":
+        return min(range(len(faces)), key=lambda index: size(faces[index]))
+    if which == "alike" and likeness is not None:
+        return int(np.argmax(likeness))
+    raise FaceError(f"{which!r} names no face: say largest, smallest, leftmost, rightmost, alike or a number from 0")
+
+
+def centre(face: FaceFrame) -> np.ndarray:
+    """(2,) px: the middle of the box."""
+    assert face.box is not None
+    return (face.box[:2] + face.box[2:]) / 2
+
+
+def size(face: FaceFrame) -> float:
+    """px: the longer side of the box."""
+    assert face.box is not None
+    return float((face.box[2:] - face.box[:2]).max())
+
+
+def look(picture: np.ndarray, face: FaceFrame) -> np.ndarray:
+    """The upright face as a small blurred picture, float32 (LOOK_SIDE, LOOK_SIDE, 3) in [0, 1]."""
+    x, y = centre(face).tolist()
+    turn = cv2.getRotationMatrix2D((x, y), -math.degrees(face.rotation[2]), LOOK_SIDE / size(face))
+    turn[:, 2] += [LOOK_SIDE / 2 - x, LOOK_SIDE / 2 - y]
+    small = cv2.warpAffine(picture, turn, (LOOK_SIDE, LOOK_SIDE), borderMode=cv2.BORDER_REPLICATE)
+    return cv2.GaussianBlur(small, (5, 5), 0).astype(np.float32) / 255
+
+
+@dataclass(eq=False)
+class Person:
+    """One face over time."""
+
+    face: FaceFrame  # where it was last seen
+    look: np.ndarray
+    place: np.ndarray  # (2,) px where it is expected
+    speed: np.ndarray  # (2,) px a frame
+    unseen: int = 0  # frames
+
+    @staticmethod
+    def of(picture: np.ndarray, face: FaceFrame) -> Person:
+        return Person(face, look(picture, face), centre(face), np.zeros(2))
+
+    def seen(self, picture: np.ndarray, face: FaceFrame) -> None:
+        way = (centre(face) - centre(self.face)) / (self.unseen + 1)
+        self.speed = self.speed * STEADY + way * (1 - STEADY)
+        self.look = self.look + (look(picture, face) - self.look) * LOOK_LEARNT
+        self.face, self.place, self.unseen = face, centre(face) + self.speed, 0
+
+    def missed(self) -> None:
+        self.place = self.place + self.speed
+        self.speed = self.speed * SLOWING
+        self.unseen += 1
+
+    def distance(self, face: FaceFrame, seen: np.ndarray) -> float:
+        """How badly the face, which looks like `seen`, fits: in face sizes, infinite where it cannot be this one."""
+        own = size(self.face)
+        away = float(np.linalg.norm(centre(face) - self.place)) / own
+        if away > REACH + REACH_GAINED * self.unseen or not 0.5 < size(face) / own < 2.0:
+            return math.inf
+        return away + LOOK_WEIGHT * self.strangeness(seen)
+
+    def strangeness(self, seen: np.ndarray) -> float:
+        """Mean difference of a look from the remembered one, 0 to 1."""
+        return float(np.abs(seen - self.look).mean())
+
+
+def match(picture: np.ndarray, people: list[Person], faces: list[FaceFrame]) -> list[FaceFrame | None]:
+    """For each person the face that is theirs, or None: the pairing that leaves the fewest out and fits best in all.
+
+    All people are paired at once, so that somebody who is hidden does not take the face in front.
+    """
+    looks = [look(picture, face) for face in faces]
+    costs = [[one.distance(face, seen) for face, seen in zip(faces, looks, strict=True)] for one in people]
+    places = [*range(len(faces)), *[None] * len(people)]
+    best, best_cost = [None] * len(people), (len(people), 0.0)
+    for order in set(itertools.permutations(places, len(people))):
+        fits = [costs[index][place] for index, place in enumerate(order) if place is not None]
+        cost = (len(people) - len(fits), sum(fits))
+        if cost[1] < math.inf and cost < best_cost:
+            best, best_cost = list(order), cost
+    return [None if place is None else faces[place] for place in best]
