@@ -18,15 +18,22 @@ def fit_picture(
     largest centred part of the output's shape; "pad" the whole picture, its edges repeated; "stretch" the whole picture
     in another shape, of which the head takes the closest similarity.
     """
+    fitted, matrix = fit_pixels(picture, width, height, how, frame.box)
+    return fitted, frame.transformed(matrix, width, height), matrix
+
+
+def fit_pixels(
+    picture: np.ndarray, width: int, height: int, how: str, box: np.ndarray | None = None
+) -> tuple[np.ndarray, np.ndarray]:
+    """`fit_picture` without a head; `box` (4,): of a face, where there is one."""
     picture_height, picture_width = picture.shape[:2]
-    if how == "face" and frame.box is not None:
-        window = crop_window(frame.box[None], (picture_width, picture_height), (width, height))
+    if how == "face" and box is not None:
+        window = crop_window(box[None], (picture_width, picture_height), (width, height))
     elif how in ("face", "crop"):
         window = _centred_window(picture_width, picture_height, width, height)
     else:
         window = (0, 0, picture_width, picture_height)
-    fitted, matrix = _resize_window(picture, window, width, height, keep_shape=how == "pad")
-    return fitted, frame.transformed(matrix, width, height), matrix
+    return _resize_window(picture, window, width, height, keep_shape=how == "pad")
 
 
 def _centred_window(picture_width: int, picture_height: int, width: int, height: int) -> tuple[int, int, int, int]:

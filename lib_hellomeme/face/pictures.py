@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import io
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -14,6 +15,7 @@ from lib_hellomeme.errors import PictureError
 MAXIMUM_SIDE = 8192  # px; SD1.5 draws far smaller pictures, and a decoded 8192 px square already takes 200 MB
 
 PictureSource = str | Path | bytes | np.ndarray | Image.Image
+Finish = Callable[[np.ndarray], np.ndarray]  # of an array of any number of channels
 
 
 def read_picture(source: PictureSource) -> np.ndarray:
@@ -22,24 +24,34 @@ def read_picture(source: PictureSource) -> np.ndarray:
     Arrays may be (H, W), (H, W, 1), (H, W, 3) or (H, W, 4), of bool, uint8, uint16 or floats in [0, 1] (or [0, 255]).
     Raises PictureError for anything that is not a whole picture with sides up to MAXIMUM_SIDE.
     """
+    return _read(source, _flatten)
+
+
+def read_mask(source: PictureSource) -> np.ndarray:
+    """Any picture to a mask, uint8 (H, W): what is opaque where parts are transparent, as in drawn layers; what is bright
+    elsewhere. Raises as `read_picture`."""
+    return _read(source, _coverage)
+
+
+def _read(source: PictureSource, finish: Finish) -> np.ndarray:
     if isinstance(source, np.ndarray):
-        return _flatten(_eight_bits(source))
+        return finish(_eight_bits(source))
     if isinstance(source, Image.Image):
-        return _decode(source, "the picture")
+        return _decode(source, "the picture", finish)
     if isinstance(source, bytes):
-        return _open(io.BytesIO(source), "the picture", len(source))
+        return _open(io.BytesIO(source), "the picture", len(source), finish)
     path = Path(source)
     if not path.is_file():
         raise PictureError(f"{path}: there is no such file; choose an existing picture")
-    return _open(path, path.name, path.stat().st_size)
+    return _open(path, path.name, path.stat().st_size, finish)
 
 
-def _open(file: io.BytesIO | Path, name: str, size: int) -> np.ndarray:
+def _open(file: io.BytesIO | Path, name: str, size: int, finish: Finish) -> np.ndarray:
     if size == 0:
         raise PictureError(f"{name} is empty (0 bytes); choose another picture")
     try:
         with Image.open(file) as image:
-            return _decode(image, name)
+            return _decode(image, name, finish)
     except PictureError:
         raise
     except (Image.DecompressionBombError, Image.DecompressionBombWarning) as error:
@@ -50,12 +62,12 @@ def _open(file: io.BytesIO | Path, name: str, size: int) -> np.ndarray:
         raise PictureError(f"{name} is damaged or cut off; save or download it again") from error
 
 
-def _decode(image: Image.Image, name: str) -> np.ndarray:
+def _decode(image: Image.Image, name: str, finish: Finish) -> np.ndarray:
     """The header is looked at before any pixel is decoded."""
     _check_size(image.width, image.height, name)
     try:
         upright = ImageOps.exif_transpose(image)
-        return _flatten(_eight_bits(_plain_array(upright)))
+        return finish(_eight_bits(_plain_array(upright)))
     except PictureError:
         raise
     except Exception as error:  # as above
@@ -108,3 +120,10 @@ def _flatten(array: np.ndarray) -> np.ndarray:
         alpha = array[:, :, 3:].astype(np.float32) / 255.0
         return np.rint(array[:, :, :3] * alpha + 255.0 * (1.0 - alpha)).astype(np.uint8)
     return np.ascontiguousarray(array)
+
+
+def _coverage(array: np.ndarray) -> np.ndarray:
+    """uint8 of any number of channels to one: the opacity where it varies, else the brightness."""
+    if array.ndim == 3 and array.shape[2] == 4 and array[:, :, 3].min() < 255:
+        return np.ascontiguousarray(array[:, :, 3])
+    return array if array.ndim == 2 else np.rint(array[:, :, :3].mean(2)).astype(np.uint8)

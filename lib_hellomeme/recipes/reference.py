@@ -13,7 +13,7 @@ The weight of a unit opens gates: a place takes part where weight > gate, first 
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Literal, get_args
 
 import torch
@@ -48,8 +48,9 @@ class Unit:
     latents (1, 4, h, w): scaled; of any size, save that token merging wants the picture's. weight opens gates, in
     [0, 2]; strength in [0, 1] moves everything that the unit does towards nothing. It acts while start <= progress <
     end, or to the last step where end is 1. look (1, 1, H, W): where in the reference to look; apply (1, 1, H, W):
-    where in the picture to go by it; both in [0, 1], of any size. Raises SettingsError for an unknown kind or mode and
-    for an empty mask.
+    where in the picture to go by it; both in [0, 1], of any size. `writing` with its defaults is what
+    sd-webui-controlnet does; its other values are faster. Raises SettingsError for an unknown kind or mode and for an
+    empty mask.
     """
 
     latents: Tensor
@@ -62,6 +63,7 @@ class Unit:
     strength: float = 1.0
     look: Tensor | None = None
     apply: Tensor | None = None
+    writing: Writing = field(default_factory=Writing)
 
     def __post_init__(self) -> None:
         for value, known in ((self.kind, get_args(Kind)), (self.mode, get_args(Mode))):
@@ -103,8 +105,8 @@ class ReferenceUnits:
     """The taps of one sampling. Attach them with `port.attach(r.taps(), describe, r.begin)`.
 
     alphas_cumprod: of the checkpoint's schedule, (1000,). seeds: of each picture of the batch; they decide the noise,
-    which depends on nothing else but the unit's place, the row's kind and the timestep. `writing` with its defaults is
-    what sd-webui-controlnet does; its other values are faster. noise: for each unit, to be used instead of seeds.
+    which depends on nothing else but the unit's place, the row's kind and the timestep. noise: for each unit, to be
+    used instead of seeds.
 
     Units applied everywhere at full strength are looked at together: their tokens compete in one attention, their
     fidelities, means and variances are averaged where they meet. Each other unit changes the result by itself.
@@ -116,13 +118,11 @@ class ReferenceUnits:
         units: Sequence[Unit],
         alphas_cumprod: Tensor,
         seeds: Sequence[int] = (0,),
-        writing: Writing | None = None,
         noise: Sequence[Noise] | None = None,
     ) -> None:
-        writing = writing or Writing()
-        noise = noise or [_noise_of(unit, place, seeds, writing) for place, unit in enumerate(units)]
+        noise = noise or [_noise_of(unit, place, seeds) for place, unit in enumerate(units)]
         self.units = [
-            (unit, Writer(port, unit.latents, unit.write_taps, writing, own, alphas_cumprod))
+            (unit, Writer(port, unit.latents, unit.write_taps, unit.writing, own, alphas_cumprod))
             for unit, own in zip(units, noise, strict=True)
             if unit.sites and unit.strength
         ]
@@ -165,9 +165,9 @@ class ReferenceUnits:
                 self._styles.setdefault(site, []).append(Style(_mean(features), share, where))
 
 
-def _noise_of(unit: Unit, place: int, seeds: Sequence[int], writing: Writing) -> Noise:
+def _noise_of(unit: Unit, place: int, seeds: Sequence[int]) -> Noise:
     def noise(call: Call, row: int) -> Tensor:
-        uncond = call.rows.uncond[row] if writing.context is None else None
+        uncond = call.rows.uncond[row] if unit.writing.context is None else None
         key = (seeds[call.rows.picture[row]], place, uncond, float(call.timestep[row]))
         return seeded_noise(unit.latents.shape, *key)
 

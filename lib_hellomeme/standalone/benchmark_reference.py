@@ -72,7 +72,7 @@ def steps_by_way(port: DiffusersPort, call: Call, kind: Kind, fidelity: float) -
         return take
 
     def units(writing: Writing) -> ReferenceUnits:
-        return ReferenceUnits(port, [unit], alphas_cumprod, writing=writing)
+        return ReferenceUnits(port, [replace(unit, writing=writing)], alphas_cumprod)
 
     return {
         "plain": step(None),

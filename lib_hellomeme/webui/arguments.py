@@ -35,7 +35,7 @@ class Request:
         if given is None or (isinstance(given, (str, bytes)) and not given):
             raise PictureError(f"{label}: there is no picture, or an empty one; choose one.")
         try:
-            return read_picture(_from_base64(given) if isinstance(given, str) else given)
+            return read_picture(from_base64(given) if isinstance(given, str) else given)
         except PictureError as error:
             raise PictureError(f"{label}: {error}.") from error
 
@@ -62,7 +62,7 @@ def _parsed(options: Mapping[str, Any]) -> dict[str, Any]:
     return {name: getattr(settings, name) for name in options}
 
 
-def _from_base64(text: str) -> PictureSource:
+def from_base64(text: str) -> PictureSource:
     """A base64 text, with or without the head of a data URL. No path and no address: the API's callers may be far."""
     try:
         encoded = text.split(",", 1)[-1] if text.startswith("data:") else text

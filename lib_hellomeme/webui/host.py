@@ -41,6 +41,10 @@ class Host(Protocol):
         """Raises HostError where p's model cannot be served."""
         ...
 
+    def refuse_references(self, p: Any) -> None:
+        """Raises HostError where another extension reads references at the same layers."""
+        ...
+
     def port(self, p: Any) -> LdmPort | ForgePort:
         """The sites of the UNet that p samples with now."""
         ...

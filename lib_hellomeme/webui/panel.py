@@ -5,7 +5,7 @@ from __future__ import annotations
 import html
 from collections.abc import Callable, Mapping, Sequence
 from contextlib import nullcontext
-from dataclasses import Field
+from dataclasses import Field, fields
 from pathlib import Path
 from typing import Any
 
@@ -15,7 +15,7 @@ import numpy as np
 
 from lib_hellomeme.errors import HelloMemeError, SettingsError
 from lib_hellomeme.face.preview import draw_preview
-from lib_hellomeme.settings import OPTION_FIELDS, Settings, grouped_options, infotext_key, option
+from lib_hellomeme.settings import OPTION_FIELDS, PREFIX, Options, Settings, grouped_options, key_of, option
 from lib_hellomeme.webui.arguments import NAMES, PICTURES, read_request
 from lib_hellomeme.webui.run import read_pictures
 from lib_hellomeme.webui.weights import complaints, hint
@@ -29,7 +29,7 @@ def build_panel(tab: str) -> dict[str, Any]:
     with InputAccordion(False, label="HelloMeme", elem_id=f"{tab}_hellomeme") as widgets["enabled"]:
         with gr.Row():
             for name, label in PICTURES.items():
-                widgets[name] = _picture(label, f"{tab}_hellomeme_{name}")
+                widgets[name] = uploaded(label, f"{tab}_hellomeme_{name}")
         look = gr.Button("Show what is seen", elem_id=f"{tab}_hellomeme_look")
         seen = gr.Image(label="Seen", visible=False, interactive=False, elem_id=f"{tab}_hellomeme_seen")
         status = gr.HTML(_lines(complaints(Settings())), elem_id=f"{tab}_hellomeme_status")
@@ -49,15 +49,16 @@ def paste_fields(widgets: Mapping[str, Any]) -> list[tuple[Any, Callable]]:
     return [(widgets[name], restored(name)) for name in OPTION_FIELDS]
 
 
-def restored(name: str) -> Callable[[Mapping[str, Any]], Any]:
+def restored(name: str, options: type[Options] = Settings, prefix: str = PREFIX) -> Callable[[Mapping[str, Any]], Any]:
     """A function from a picture's parameters to the value of an option: also an option at its default, which they do
     not name. Where they are not of ours, only the switch is turned off; None leaves a widget alone."""
+    switch = next(key_of(entry, prefix) for entry in fields(options) if entry.name == "enabled")
 
     def value(parameters: Mapping[str, Any]) -> Any:
-        if infotext_key("enabled") not in parameters:
+        if switch not in parameters:
             return False if name == "enabled" else None
         try:
-            return getattr(Settings.from_infotext(parameters), name)
+            return getattr(options.from_infotext(parameters, prefix), name)
         except SettingsError:  # written by a later version
             return None
 
@@ -98,15 +99,15 @@ def widget(entry: Field, elem_id: str) -> Any:
     return gr.Slider(minimum=minimum, maximum=maximum, step=0.01, **common)
 
 
-def _picture(label: str, elem_id: str) -> Any:
+def uploaded(label: str, elem_id: str) -> Any:
     """A place for a picture that hands on the bytes that were uploaded: gradio would drop transparency, clip 16 bits
     and fail on a damaged file with a traceback."""
     picture = gr.Image(label=label, elem_id=elem_id, height=260)
-    picture.preprocess = _uploaded
+    picture.preprocess = _bytes
     return picture
 
 
-def _uploaded(value: Any) -> Any:
+def _bytes(value: Any) -> Any:
     """gradio 3 sends a data URL, gradio 4 the place of a temporary file."""
     return Path(value.path).read_bytes() if hasattr(value, "path") else value
 

@@ -60,8 +60,9 @@ def call_of(*rows: tuple[str, int], timestep: float = 601.0, progress: float = 0
 BOTH = (("cond", 0), ("uncond", 0))
 
 
-def units(port: Port, *given: Unit, **options: object) -> ReferenceUnits:
-    return ReferenceUnits(port, given, ALPHAS, **options)  # type: ignore[arg-type]
+def units(port: Port, *given: Unit, writing: Writing | None = None, **options: object) -> ReferenceUnits:
+    written = [replace(unit, writing=writing or unit.writing) for unit in given]
+    return ReferenceUnits(port, written, ALPHAS, **options)  # type: ignore[arg-type]
 
 
 def sampled(port: Port, recipe: ReferenceUnits, *calls: Call) -> list[Tensor]:
