@@ -11,7 +11,7 @@ from typing import Any, NoReturn
 from lib_hellomeme.errors import HelloMemeError
 from lib_hellomeme.face.pictures import read_picture
 from lib_hellomeme.settings import OPTION_FIELDS, Settings, option
-from lib_hellomeme.standalone import benchmark, benchmark_reference, download_command, train
+from lib_hellomeme.standalone import benchmark, benchmark_reference, download_command, evaluate, train
 from lib_hellomeme.standalone.demo import run_demo
 from lib_hellomeme.standalone.drawing import Drawing
 from lib_hellomeme.standalone.host import DEFAULT_MODELS, PRECISIONS, EmbeddedHost
@@ -54,6 +54,7 @@ def _parser() -> argparse.ArgumentParser:
     for name, module, help in (
         ("download", download_command, "get published weight files"),
         ("train", train, "train the networks of the drawn world, stage by stage"),
+        ("evaluate", evaluate, "measure pose, expression and identity of what the drawn world's weights draw"),
         ("benchmark", benchmark, "time a sampling step with HelloMeme against the plain one"),
         ("benchmark-reference", benchmark_reference, "time a sampling step with reference banks against the plain one"),
     ):
