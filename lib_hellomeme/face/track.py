@@ -6,7 +6,8 @@ import base64
 import json
 import math
 import os
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import suppress
 from dataclasses import dataclass, field, fields, replace
 from fractions import Fraction
 from pathlib import Path
@@ -110,17 +111,18 @@ class FaceTrack:
             raise FaceError(f"there is no coefficient named {unknown[0]}")
 
     def save(self, path: str | Path) -> None:
-        """Writes JSON; the file appears whole or not at all. Raises FaceError where it cannot be written."""
+        """Writes JSON, a line a frame; the file appears whole or not at all. Raises FaceError where it cannot be."""
         path = Path(path)
         temporary = path.with_name(f"{path.name}.{os.getpid()}.part")
         try:
             with temporary.open("w", encoding="utf-8") as file:
-                json.dump(_track_to_json(self), file, indent=1, allow_nan=False)
+                file.writelines(_track_to_json(self))
             os.replace(temporary, path)
         except OSError as error:
             raise FaceError(f"{path} cannot be written ({error.strerror}); choose another folder") from error
         finally:
-            temporary.unlink(missing_ok=True)
+            with suppress(OSError):
+                temporary.unlink()
 
     @staticmethod
     def load(path: str | Path) -> FaceTrack:
@@ -180,8 +182,9 @@ def _checked(name: str, values: Any, shape: tuple[int | None, ...]) -> np.ndarra
     return array
 
 
-def _track_to_json(track: FaceTrack) -> dict[str, Any]:
-    return {
+def _track_to_json(track: FaceTrack) -> Iterator[str]:
+    """In parts: frame by frame it takes neither the time of json's indents nor the memory of a long track's text."""
+    header = {
         "format": FILE_FORMAT,
         "version": FILE_VERSION,
         "extractor": track.extractor,
@@ -189,8 +192,11 @@ def _track_to_json(track: FaceTrack) -> dict[str, Any]:
         "coefficient_names": list(ARKIT_NAMES),
         "measured": [name for name in ARKIT_NAMES if name in track.measured],
         "warnings": list(track.warnings),
-        "frames": [_frame_to_json(frame) for frame in track.frames],
     }
+    yield json.dumps(header, indent=1).removesuffix("\n}") + ',\n "frames": ['
+    for index, frame in enumerate(track.frames):
+        yield (",\n  " if index else "\n  ") + json.dumps(_frame_to_json(frame), allow_nan=False)
+    yield "\n ]\n}\n"
 
 
 def _frame_to_json(frame: FaceFrame) -> dict[str, Any]:

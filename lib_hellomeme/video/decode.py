@@ -23,6 +23,7 @@ class Video:
 
     path: Path
     fps: Fraction  # on average; the frames' times are exact
+    count: int | None = None  # of frames, as far as the file says; the truth may differ
     warnings: list[str] = field(default_factory=list)
 
     def frames(self) -> Iterator[tuple[np.ndarray, Fraction]]:
@@ -49,12 +50,14 @@ def open_video(path: str | Path) -> Video:
     if _is_image(path):
         with Image.open(path) as image:
             _check_size(image.width, image.height, path)
-            duration = image.info.get("duration") or 0
-        return Video(path, Fraction(1000) / Fraction(duration) if duration else USUAL_FPS)
+            duration, count = image.info.get("duration") or 0, getattr(image, "n_frames", 1)
+        return Video(path, Fraction(1000) / Fraction(duration) if duration else USUAL_FPS, count)
     with _open_container(path) as container:
         stream = container.streams.video[0]
         _check_size(stream.codec_context.width, stream.codec_context.height, path)
-        return Video(path, Fraction(stream.average_rate or stream.guessed_rate or USUAL_FPS))
+        fps = Fraction(stream.average_rate or stream.guessed_rate or USUAL_FPS)
+        microseconds = container.duration or 0
+        return Video(path, fps, stream.frames or round(microseconds * fps / 10**6) or None)
 
 
 def _is_image(path: Path) -> bool:

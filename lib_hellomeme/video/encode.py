@@ -182,8 +182,9 @@ def _frame(picture: np.ndarray, pixels: str) -> Any:
         palette[: len(colours), 1:] = colours
         return av.VideoFrame.from_ndarray((np.asarray(indexed), palette), format="pal8")
     height, width = _even(picture.shape)
-    padded = np.pad(picture, ((0, height - picture.shape[0]), (0, width - picture.shape[1]), (0, 0)), "edge")
-    frame = av.VideoFrame.from_ndarray(padded, format="rgb24")
+    if (height, width) != picture.shape[:2]:
+        picture = np.pad(picture, ((0, height - picture.shape[0]), (0, width - picture.shape[1]), (0, 0)), "edge")
+    frame = av.VideoFrame.from_ndarray(np.ascontiguousarray(picture), format="rgb24")
     return frame.reformat(format=pixels, dst_colorspace=_BT709, dst_color_range=_LIMITED)
 
 

@@ -24,6 +24,11 @@ def test_all_frames_come_in_order_with_their_times(tmp_path):
     assert len(list(video.frames())) == 20  # and again
 
 
+@pytest.mark.parametrize("suffix", [".mp4", ".mkv"])
+def test_about_how_many_frames_there_are_is_known_before(tmp_path, suffix):
+    assert open_video(write_video(tmp_path / f"a{suffix}", grey_steps(20))).count == pytest.approx(20, abs=1)
+
+
 def test_variable_frame_rate_keeps_the_exact_times(tmp_path):
     times = [Fraction(n, 100) for n in (0, 4, 5, 20, 50, 51, 90)]
     video = open_video(write_video(tmp_path / "a.mp4", grey_steps(7), times))
@@ -123,6 +128,7 @@ def test_animations_keep_their_durations(tmp_path, file_format):
     images[0].save(
         path, file_format, save_all=True, append_images=images[1:], duration=[40, 100, 20, 40], lossless=True
     )
+    assert open_video(path).count == 4
     frames = list(open_video(path).frames())
     assert [time for _, time in frames] == [Fraction(n, 100) for n in (0, 4, 14, 16)]
     assert [round(picture.mean() / 10) for picture, _ in frames] == [0, 1, 2, 3]
