@@ -4,12 +4,13 @@ from __future__ import annotations
 
 import argparse
 import sys
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import fields
 from typing import Any, NoReturn
 
 from lib_hellomeme.errors import HelloMemeError
 from lib_hellomeme.face.pictures import read_picture
+from lib_hellomeme.recipes import published
 from lib_hellomeme.settings import OPTION_FIELDS, Settings, option
 from lib_hellomeme.standalone import benchmark, benchmark_reference, download_command, evaluate, train
 from lib_hellomeme.standalone.demo import run_demo
@@ -22,7 +23,7 @@ from lib_hellomeme.standalone.samplers import SAMPLERS
 def main(arguments: Sequence[str] | None = None) -> int:
     """The exit status: 0, 1 after one line about what is wrong, 130 after an interrupt."""
     try:
-        chosen = _parser().parse_args(arguments)
+        chosen = _chosen(arguments)
         chosen.run(chosen)
     except HelloMemeError as error:
         print(f"hellomeme: {error}", file=sys.stderr)
@@ -33,6 +34,15 @@ def main(arguments: Sequence[str] | None = None) -> int:
     return 0
 
 
+def _chosen(arguments: Sequence[str] | None) -> argparse.Namespace:
+    """What was given, and the defaults for the rest, with --published the published ones."""
+    chosen = _parser().parse_args(arguments)
+    if getattr(chosen, "published", False):
+        chosen = _parser(_published_defaults(chosen)).parse_args(arguments)
+        chosen.prompt = published.prompt_of(chosen.prompt, chosen.generation)
+    return chosen
+
+
 class _Parser(argparse.ArgumentParser):
     """Says in one line what is wrong, without the list of options."""
 
@@ -40,7 +50,8 @@ class _Parser(argparse.ArgumentParser):
         self.exit(2, f"hellomeme: {message}; see {self.prog} --help\n")
 
 
-def _parser() -> argparse.ArgumentParser:
+def _parser(defaults: Mapping[str, Any] | None = None) -> argparse.ArgumentParser:
+    """`defaults` are those of `reenact` where they are not the usual ones."""
     parser = _Parser("python -m lib_hellomeme", description="Portraits that follow a driving face.")
     commands = parser.add_subparsers(required=True, metavar="COMMAND", parser_class=_Parser)
     reenact = commands.add_parser("reenact", help="draw a portrait with the pose and expression of another picture")
@@ -48,6 +59,7 @@ def _parser() -> argparse.ArgumentParser:
     _add_files(reenact)
     _add_drawing(reenact)
     _add_settings(reenact)
+    reenact.set_defaults(**(defaults or {}))
     demo = commands.add_parser("demo", help="run the whole chain on narrow networks with random weights")
     demo.set_defaults(run=lambda chosen: run_demo(chosen.out))
     demo.add_argument("--out", default="outputs", metavar="DIR", help="where the pictures go (%(default)s)")
@@ -76,10 +88,29 @@ def _add_files(parser: argparse.ArgumentParser) -> None:
     add("--precision", choices=PRECISIONS, help="of the UNet (float16 on CUDA, otherwise float32)")
 
 
+def _published_defaults(chosen: argparse.Namespace) -> dict[str, Any]:
+    """What --published changes. x1 is published too, but needs a file that not everybody has."""
+    sampler, schedule = published.sampler_of(chosen.generation)
+    return {
+        **({"reference_pass": "x1"} if chosen.original else {}),
+        **published.OPTIONS,
+        "steps": published.STEPS,
+        "cfg": published.CFG,
+        "sampler": sampler if sampler in SAMPLERS else f"{sampler} {schedule}",
+        "size": (published.SIDE, published.SIDE),
+    }
+
+
 def _add_drawing(parser: argparse.ArgumentParser) -> None:
     description = "As in a webui, save that weights in prompts, (like this:1.2), are read as plain text."
     add = parser.add_argument_group("drawing", description).add_argument
     default = Drawing()
+    add(
+        "--published",
+        action="store_true",
+        help="what the published application draws with, unless it is given too: 25 steps, CFG 1.5, its sampler and "
+        "its words behind the prompt, the expression by PD-FGC, and with --original the reference pass x1",
+    )
     add("--prompt", default=default.prompt, metavar="TEXT")
     add("--negative-prompt", default=default.negative_prompt, metavar="TEXT")
     add("--steps", type=int, default=default.steps, metavar="N", help="(%(default)s)")

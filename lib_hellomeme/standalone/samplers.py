@@ -55,6 +55,11 @@ def uniform_sigmas(steps: int) -> Tensor:
     return _with_zero(sigma_of(torch.linspace(TRAINED_STEPS - 1, 0, steps)))
 
 
+def sgm_uniform_sigmas(steps: int) -> Tensor:
+    """(steps + 1,) levels of evenly spaced timesteps of which the last, 0, is left out, then 0."""
+    return _with_zero(sigma_of(torch.linspace(TRAINED_STEPS - 1, 0, steps + 1)[:-1]))
+
+
 def karras_sigmas(steps: int, rho: float = 7.0) -> Tensor:
     """(steps + 1,) the schedule of Karras et al. (2022), equation 5, then 0."""
     low, high = (float(level) ** (1 / rho) for level in trained_sigmas()[[0, -1]])
@@ -107,6 +112,23 @@ def dpmpp_2m(denoise: Denoise, x: Tensor, sigmas: Tensor, noise: Noise) -> Tenso
     return x
 
 
+def dpmpp_2m_sde(denoise: Denoise, x: Tensor, sigmas: Tensor, noise: Noise) -> Tensor:
+    """SDE-DPM-Solver++(2M), Lu et al. (2022), with the midpoint method."""
+    times = -sigmas.log()
+    before: Tensor | None = None
+    for i in range(len(sigmas) - 1):
+        clean = denoise(x, sigmas[i])
+        h = times[i + 1] - times[i]
+        x = sigmas[i + 1] / sigmas[i] * torch.exp(-h) * x - torch.expm1(-2 * h) * clean
+        if sigmas[i + 1] > 0:
+            if before is not None:
+                r = (times[i] - times[i - 1]) / h
+                x = x - 0.5 * torch.expm1(-2 * h) / r * (clean - before)
+            x = x + noise() * sigmas[i + 1] * (-torch.expm1(-2 * h)) ** 0.5
+        before = clean
+    return x
+
+
 @dataclass(frozen=True)
 class Sampler:
     """`unit_scale`: the latents are sqrt(alpha) * x, of variance one at the start (DDIM), and not x itself."""
@@ -126,9 +148,10 @@ SAMPLERS: dict[str, Sampler] = {
     "Euler": Sampler(uniform_sigmas, euler),
     "Euler a": Sampler(uniform_sigmas, euler_ancestral),
     "DPM++ 2M": Sampler(karras_sigmas, dpmpp_2m),
+    "DPM++ 2M SDE SGM Uniform": Sampler(sgm_uniform_sigmas, dpmpp_2m_sde),
     "DDIM": Sampler(ddim_sigmas, euler, unit_scale=True),
 }
-"""With the schedules that the webuis choose by themselves."""
+"""With the schedules that the webuis choose by themselves, where no other is named."""
 
 
 def sampler_named(name: str) -> Sampler:

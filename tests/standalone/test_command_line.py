@@ -6,9 +6,10 @@ import numpy as np
 import pytest
 from PIL import Image
 
+from lib_hellomeme.recipes.published import prompt_of
 from lib_hellomeme.settings import OPTION_FIELDS, Settings
 from lib_hellomeme.standalone import demo
-from lib_hellomeme.standalone.command_line import _lora, _parser, main
+from lib_hellomeme.standalone.command_line import _chosen, _lora, _parser, main
 from lib_hellomeme.standalone.drawing import Drawing
 
 FILES = ["--reference", "a.png", "--driving", "b.jpg", "--out", "c.png"]
@@ -46,6 +47,20 @@ def test_every_option_has_an_argument_with_its_default():
         assert getattr(given, name) == value
 
 
+def test_the_published_defaults_give_way_to_what_is_given():
+    chosen = _chosen(["reenact", *FILES, "--published"])
+    assert (chosen.steps, chosen.cfg, chosen.sampler, chosen.size) == (25, 1.5, "DPM++ 2M SDE SGM Uniform", (512, 512))
+    assert (chosen.expression, chosen.fit, chosen.reference_pass) == ("pdfgc", "face", "checkpoint")
+    assert chosen.prompt == prompt_of("", "v5c")
+    given = ["--steps", "9", "--prompt", "a girl", "--generation", "v1", "--original", "a", "--expression", "arkit"]
+    chosen = _chosen(["reenact", *FILES, *given, "--published"])
+    assert (chosen.steps, chosen.cfg, chosen.sampler, chosen.expression) == (9, 1.5, "Euler", "arkit")
+    assert chosen.prompt == prompt_of("a girl", "v1")
+    assert chosen.reference_pass == "x1"
+    assert _chosen(["reenact", *FILES, *given, "--published", "--reference-pass", "x2"]).reference_pass == "x2"
+    assert _chosen(["reenact", *FILES]).steps == Drawing().steps
+
+
 @pytest.mark.parametrize(
     ("arguments", "words"),
     [
@@ -64,6 +79,7 @@ def test_every_option_has_an_argument_with_its_default():
         (["reenact", *FILES, "--driving", "none.png"], "none.png"),
         (["reenact", *FILES, "--driving", "empty.png"], "empty"),
         (["reenact", *FILES], "--checkpoint"),
+        (["reenact", *FILES, "--reference-pass", "x3"], "Reference pass"),
         (["reenact", *FILES, "--checkpoint", "none.safetensors"], "none.safetensors"),
         (["reenact", *FILES, "--checkpoint", "a.png"], "a.png"),
         (["reenact", *FILES, "--checkpoint", "a.png", "--device", "nonsense"], "nonsense"),

@@ -13,8 +13,10 @@ from torch import Tensor
 from lib_hellomeme.errors import SettingsError
 from lib_hellomeme.standalone.samplers import (
     SAMPLERS,
+    Sampler,
     ddim_sigmas,
     denoiser,
+    dpmpp_2m_sde,
     karras_sigmas,
     sampler_named,
     sigma_of,
@@ -124,5 +126,25 @@ def test_any_number_of_steps_is_finite(name, steps):
 
 def test_names():
     assert sampler_named("euler A") is SAMPLERS["Euler a"]
-    with pytest.raises(SettingsError, match=r"'LMS'.*Euler, Euler a, DPM\+\+ 2M, DDIM"):
+    with pytest.raises(SettingsError, match=r"'LMS'.*Euler, Euler a, DPM\+\+ 2M, DPM\+\+ 2M SDE SGM Uniform, DDIM"):
         sampler_named("LMS")
+
+
+@pytest.mark.parametrize("steps", [8, 25])
+def test_dpmpp_2m_sde_is_the_published_scheduler(steps: int) -> None:
+    """Step by step beside diffusers' scheduler as the published pipelines make it, which rounds its timesteps."""
+    from diffusers import DPMSolverMultistepScheduler
+
+    scheduler = DPMSolverMultistepScheduler(
+        beta_start=0.00085, beta_end=0.012, beta_schedule="scaled_linear", algorithm_type="sde-dpmsolver++"
+    )
+    scheduler.set_timesteps(steps)
+    noise = seeded_noise()
+    expected = noise()
+    for timestep in scheduler.timesteps:
+        expected = scheduler.step(predict(expected, timestep.float()), timestep, expected, variance_noise=noise())[0]
+    exact = Sampler(lambda steps: scheduler.sigmas, dpmpp_2m_sde)
+    noise = seeded_noise()
+    torch.testing.assert_close(exact.sample(predict, steps, noise), expected, rtol=1e-3, atol=1e-3)
+    ours = SAMPLERS["DPM++ 2M SDE SGM Uniform"].sigmas(steps)
+    assert (timestep_of(ours[:-1]) - scheduler.timesteps).abs().max() <= 0.5
