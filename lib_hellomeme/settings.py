@@ -169,6 +169,19 @@ class Settings(Options):
     gaze_gain: float = _gain("Gaze gain", "Of where the eyes look, likewise.")
     jaw_gain: float = _gain("Jaw gain", "Of the jaw, likewise.")
     mouth_gain: float = _gain("Mouth gain", "Of lips and smiles, likewise.")
+    extractor: str = choice(
+        ("auto", "onnx", "tasks", "solutions", "insightface"),
+        "Face finder",
+        "What finds faces: auto takes the first that is installed and downloaded of HelloMeme's own ONNX models, "
+        "MediaPipe Tasks (face_landmarker.task), MediaPipe solutions and insightface.",
+        group="Advanced",
+    )
+    which_face: Literal["largest", "smallest", "leftmost", "rightmost", "alike"] = choice(
+        ("largest", "smallest", "leftmost", "rightmost", "alike"),
+        "Driving face",
+        "Which of several driving faces is followed; alike: the one most like the reference, which needs insightface.",
+        group="Advanced",
+    )
 
     def __post_init__(self) -> None:
         super().__post_init__()

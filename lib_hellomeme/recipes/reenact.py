@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import torch
@@ -87,12 +88,18 @@ class Portrait:
         return [f"{name}: {warning}." for name, seen in named for warning in seen.track.warnings]
 
 
-def read_portrait(settings: Settings, reference: np.ndarray, driving: np.ndarray) -> Portrait:
-    """Find the faces in two pictures, RGB uint8 (H, W, 3). Raises FaceError where the driving picture shows none."""
-    driver = Seen(driving, track_picture(driving))
+def read_portrait(
+    settings: Settings, reference: np.ndarray, driving: np.ndarray, models: Path | None = None
+) -> Portrait:
+    """Find the faces in two pictures, RGB uint8 (H, W, 3), with the extractors whose files are in `models`.
+
+    Raises FaceError where the driving picture shows none.
+    """
+    wanted: dict[str, Any] = {"extractor": settings.extractor, "models": models}
+    driver = Seen(driving, track_picture(driving, which=settings.which_face, reference=reference, **wanted))
     if not driver.face.found:
         raise FaceError("No face was found in the driving picture: choose one that shows a face from the front.")
-    return Portrait(Seen(reference, track_picture(reference, settings.box())), driver)
+    return Portrait(Seen(reference, track_picture(reference, settings.box(), **wanted)), driver)
 
 
 def reenact(

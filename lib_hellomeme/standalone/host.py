@@ -64,7 +64,7 @@ class EmbeddedHost:
 
         Raises FaceError, MissingFileError and CheckpointError. `progress` shows a bar.
         """
-        return self.follow(read_portrait(settings, reference, driving), settings, drawing, progress)
+        return self.follow(read_portrait(settings, reference, driving, self.models), settings, drawing, progress)
 
     def follow(self, portrait: Portrait, settings: Settings, drawing: Drawing, progress: bool = True) -> Drawn:
         """`reenact` where the faces are known already."""

@@ -11,6 +11,7 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 from functools import lru_cache
 from hashlib import sha256
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -25,10 +26,11 @@ from lib_hellomeme.webui import notes
 from lib_hellomeme.webui.arguments import PICTURES, Request, read_request
 from lib_hellomeme.webui.host import Host, host_of, marked, taps_attached, within_sampling
 from lib_hellomeme.webui.notes import note_error, note_key
-from lib_hellomeme.webui.weights import check_complete, networks_of
+from lib_hellomeme.webui.weights import check_complete, folder, networks_of
 
 WHO = "HelloMeme"
 NOTE = note_key(WHO)
+FINDING = ("face_box", "extractor", "which_face")  # the options that decide which face is found
 
 
 @dataclass(frozen=True)
@@ -116,7 +118,8 @@ def note(p: Any, text: str) -> None:
 def read_pictures(request: Request) -> Portrait:
     """The two pictures and the faces in them, or PictureError, FaceError, DependencyError."""
     pictures = (Pixels(request.picture(name)) for name in PICTURES)
-    return _read_portrait(*pictures, request.settings.face_box)
+    finding = {name: getattr(request.settings, name) for name in FINDING}
+    return _read_portrait(*pictures, tuple(finding.items()), folder())
 
 
 class Pixels:
@@ -134,8 +137,8 @@ class Pixels:
 
 
 @lru_cache(maxsize=2)  # so that a plot, or Generate after a look, does not search again
-def _read_portrait(reference: Pixels, driving: Pixels, face_box: str) -> Portrait:
-    return read_portrait(Settings(face_box=face_box), reference.array, driving.array)
+def _read_portrait(reference: Pixels, driving: Pixels, finding: tuple[tuple[str, str], ...], models: Path) -> Portrait:
+    return read_portrait(Settings.from_mapping(dict(finding)), reference.array, driving.array, models)
 
 
 def _bytes(module: nn.Module, dtype: torch.dtype) -> int:

@@ -3,11 +3,11 @@
 from __future__ import annotations
 
 from functools import lru_cache
-from importlib.util import find_spec
 from pathlib import Path
 
 from lib_hellomeme.checkpoints.catalog import FILES, files_of, find
 from lib_hellomeme.errors import HelloMemeError
+from lib_hellomeme.face.extractors import EXTRACTORS
 from lib_hellomeme.networks.expression import ExpressionKind
 from lib_hellomeme.recipes.reenact import OPTIONAL_ENCODER, Networks, load_networks
 from lib_hellomeme.settings import Settings
@@ -51,7 +51,7 @@ def complaints(settings: Settings) -> list[str]:
         f"https://huggingface.co/{file.repository} and put it into {there} under this name."
         for file in missing
     ]
-    if find_spec("mediapipe") is None:
+    if not any(extractor.present(there) for extractor in EXTRACTORS.values()):
         lines.append(
             "mediapipe is not installed, so no face can be found: restart the webui while there is a connection, or "
             "run this extension's install.py with the webui's Python."

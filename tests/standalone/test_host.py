@@ -23,10 +23,10 @@ def _faces_are_looked_for_once(monkeypatch: pytest.MonkeyPatch) -> None:
     """Finding faces takes longer than everything else here."""
     known = READ
 
-    def read(settings, reference, driving):
+    def read(settings, reference, driving, models):
         key = (settings.face_box, reference.tobytes(), driving.tobytes())
         if key not in known:
-            known[key] = read_portrait(settings, reference, driving)
+            known[key] = read_portrait(settings, reference, driving, models)
         return known[key]
 
     read_portrait = host_module.read_portrait

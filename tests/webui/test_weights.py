@@ -22,7 +22,7 @@ def models(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Path:
     modules.paths = SimpleNamespace(models_path=str(tmp_path))
     modules.shared = SimpleNamespace(cmd_opts=SimpleNamespace(hellomeme_models=None))
     monkeypatch.setitem(sys.modules, "modules", modules)
-    monkeypatch.setattr(weights, "find_spec", lambda name: object())
+    monkeypatch.setattr(weights, "EXTRACTORS", {"any": SimpleNamespace(present=lambda models: True)})
     return tmp_path
 
 
@@ -49,7 +49,7 @@ def test_files_in_the_chosen_folder_are_found_and_loaded_once(models: Path, monk
 
 
 def test_a_missing_extractor_is_told(models: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(weights, "find_spec", lambda name: None)
+    monkeypatch.setattr(weights, "EXTRACTORS", {})
     assert weights.complaints(Settings())[-1].startswith("mediapipe is not installed")
 
 
