@@ -28,8 +28,8 @@ def read_picture(source: PictureSource) -> np.ndarray:
 
 
 def read_mask(source: PictureSource) -> np.ndarray:
-    """Any picture to a mask, uint8 (H, W): what is opaque where parts are transparent, as in drawn layers; what is bright
-    elsewhere. Raises as `read_picture`."""
+    """Any picture to a mask, uint8 (H, W): the opacity of one with transparent parts, as drawn layers are; else the
+    brightness. Raises as `read_picture`."""
     return _read(source, _coverage)
 
 
