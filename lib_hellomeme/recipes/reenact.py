@@ -19,10 +19,10 @@ from lib_hellomeme.face.extract import track_picture
 from lib_hellomeme.face.fit import fit_picture
 from lib_hellomeme.face.track import FaceFrame, FaceTrack
 from lib_hellomeme.networks.control import ProjectedControl
-from lib_hellomeme.networks.expression import ExpressionKind
+from lib_hellomeme.networks.expression import Expression, ExpressionKind
 from lib_hellomeme.networks.reference import ReferenceAdapter
 from lib_hellomeme.recipes.embeddings import pd_fgc_of_nobody, with_face_parts, with_pd_fgc
-from lib_hellomeme.recipes.hellomeme import OWN, Reenactment, Source, control_features
+from lib_hellomeme.recipes.hellomeme import OWN, Control, Reenactment, Source, control_features
 from lib_hellomeme.settings import Settings
 from lib_hellomeme.unet.port import Port
 
@@ -154,6 +154,14 @@ def embedded(
 def controls(
     networks: Networks, faces: Sequence[FaceFrame], nobody: np.ndarray | None, device: torch.device, dtype: torch.dtype
 ) -> list[Control]:
-    """The control of each face. The control network is let go again before the reference adapter is placed."""
-    network = placed(networks.control, device, dtype)
-    return [control_features(network, [face], device, dtype, networks.expression, nobody) for face in faces]
+    """The control of each face, all of one size. A network is let go after its pass, the base before the projection."""
+    control = networks.control
+
+    def network(condition: Tensor, expression: Expression) -> dict[str, Tensor]:
+        if not isinstance(control, ProjectedControl):
+            return placed(control, device, dtype)(condition, expression)
+        features = placed(control.base, device, dtype)(condition, expression)
+        return placed(control.projection, device, dtype)(features)
+
+    residuals = control_features(network, faces, device, dtype, networks.expression, nobody)
+    return [{site: rows[[0, 1 + index]] for site, rows in residuals.items()} for index in range(len(faces))]

@@ -38,21 +38,8 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 def run(arguments: argparse.Namespace) -> None:
     device = torch.device(arguments.device)
     dtype = torch.float16 if arguments.half else torch.float32
-    unet = full_unet().to(device, dtype)
-    latent = arguments.size // 8
-    call = Call(
-        torch.randn(2, 4, latent, latent, device=device, dtype=dtype),
-        torch.full((2,), 500, device=device),
-        torch.randn(2, TOKENS, CONTEXT_WIDTH, device=device, dtype=dtype),
-        Rows((True, False)),
-    )
-
-    def step() -> None:
-        unet(call.sample, call.timestep, call.context, return_dict=False)
-        if device.type == "cuda":
-            torch.cuda.synchronize()
-
-    port = DiffusersPort(unet)
+    port = DiffusersPort(full_unet().to(device, dtype))
+    call = random_call(arguments.size, device, dtype)
     control = random_control(arguments.generation, arguments.size, device, dtype)
     adapter = LAYOUTS[files_of(arguments.generation)[0].layout or ""].build({})
     assert isinstance(adapter, ReferenceAdapter)
@@ -62,9 +49,9 @@ def run(arguments: argparse.Namespace) -> None:
 
     def full_step() -> None:
         with port.attach(reenactment.taps(), lambda *_: call, reenactment.begin):
-            step()
+            run_step(port, call)
 
-    plain, full = time_in_turn(step, full_step, arguments.pairs)
+    plain, full = time_in_turn(lambda: run_step(port, call), full_step, arguments.pairs)
     ratios = [b / a for a, b in zip(plain, full, strict=True)]
     where = f"{str(dtype)[6:]} on {device}, {torch.get_num_threads()} threads"
     print(f"{arguments.generation}, {arguments.size} px, two rows, {where}, {arguments.pairs} alternating pairs")
@@ -77,6 +64,24 @@ def full_unet() -> nn.Module:
     from diffusers import UNet2DConditionModel
 
     return UNet2DConditionModel(cross_attention_dim=CONTEXT_WIDTH, attention_head_dim=8).eval().requires_grad_(False)
+
+
+def random_call(side: int, device: torch.device, dtype: torch.dtype) -> Call:
+    """Rows [uncond, cond] of a picture of side x side px."""
+    latent = side // 8
+    return Call(
+        torch.randn(2, 4, latent, latent, device=device, dtype=dtype),
+        torch.full((2,), 500, device=device),
+        torch.randn(2, TOKENS, CONTEXT_WIDTH, device=device, dtype=dtype),
+        Rows((True, False)),
+    )
+
+
+def run_step(port: DiffusersPort, call: Call) -> None:
+    """One call of the UNet as a sampler makes it, until it is done."""
+    port.unet(call.sample, call.timestep, call.context, return_dict=False)
+    if call.sample.device.type == "cuda":
+        torch.cuda.synchronize()
 
 
 def random_control(generation: str, side: int, device: torch.device, dtype: torch.dtype) -> dict[str, Tensor]:

@@ -12,7 +12,7 @@ from lib_hellomeme.errors import HelloMemeError
 from lib_hellomeme.face.pictures import read_picture
 from lib_hellomeme.recipes import published
 from lib_hellomeme.settings import OPTION_FIELDS, Settings, option
-from lib_hellomeme.standalone import benchmark, benchmark_reference, download_command, evaluate, train
+from lib_hellomeme.standalone import benchmark, benchmark_memory, benchmark_reference, download_command, evaluate, train
 from lib_hellomeme.standalone.demo import run_demo
 from lib_hellomeme.standalone.drawing import Drawing
 from lib_hellomeme.standalone.host import DEFAULT_MODELS, PRECISIONS, EmbeddedHost
@@ -68,6 +68,7 @@ def _parser(defaults: Mapping[str, Any] | None = None) -> argparse.ArgumentParse
         ("train", train, "train the networks of the drawn world, stage by stage"),
         ("evaluate", evaluate, "measure pose, expression and identity of what the drawn world's weights draw"),
         ("benchmark", benchmark, "time a sampling step with HelloMeme against the plain one"),
+        ("benchmark-memory", benchmark_memory, "measure what HelloMeme adds to the peak memory of a drawing"),
         ("benchmark-reference", benchmark_reference, "time a sampling step with reference banks against the plain one"),
     ):
         command = commands.add_parser(name, help=help)

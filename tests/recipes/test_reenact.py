@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import gc
+import weakref
 from pathlib import Path
 from typing import get_args
 
@@ -9,11 +11,15 @@ import numpy as np
 import pytest
 import torch
 from skimage import data
+from torch import nn
 
 from lib_hellomeme.checkpoints.catalog import GENERATIONS
+from lib_hellomeme.checkpoints.load import placed
 from lib_hellomeme.errors import FaceError, MissingFileError
 from lib_hellomeme.face.track import FaceTrack
 from lib_hellomeme.networks.expression import ExpressionKind
+from lib_hellomeme.recipes import reenact as reenact_module
+from lib_hellomeme.recipes.hellomeme import control_features
 from lib_hellomeme.recipes.reenact import Portrait, Seen, load_networks, read_portrait, reenact
 from lib_hellomeme.settings import Settings
 from lib_hellomeme.standalone.random_weights import write_networks
@@ -89,3 +95,28 @@ def test_warnings_say_which_picture_they_are_of(portrait: Portrait) -> None:
     several = FaceTrack(track.fps, track.frames, track.measured, track.extractor, ("two faces were found",))
     told = Portrait(Seen(PICTURE, several), Seen(TURNED, several)).warnings
     assert told == ["Reference: two faces were found.", "Driving picture: two faces were found."]
+
+
+@pytest.mark.parametrize("generation", ["v3", "v5c"])
+def test_a_control_network_is_let_go_before_the_next_is_made(
+    generation: str, models: Path, portrait: Portrait, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    networks, face = load_networks(generation, models), portrait.driving.face
+    alive: list[weakref.ref] = []
+
+    def watched(network: nn.Module, device: torch.device, dtype: torch.dtype) -> nn.Module:
+        gc.collect()
+        assert [reference for reference in alive if reference() is not None] == []
+        copy = placed(network, device, dtype)
+        alive.append(weakref.ref(copy))
+        return copy
+
+    monkeypatch.setattr(reenact_module, "placed", watched)
+    here = torch.device("cpu"), torch.float32
+    target, own = reenact_module.controls(networks, [face, portrait.reference.face], None, *here)
+    assert len(alive) == (1 if generation == "v3" else 2)
+    network = placed(networks.control, *here)
+    expected = control_features(network, [portrait.reference.face], *here)
+    for site, residual in expected.items():
+        assert target[site].shape == residual.shape
+        torch.testing.assert_close(own[site], residual)
