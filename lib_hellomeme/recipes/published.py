@@ -23,9 +23,13 @@ LATER_WORDS = (
 )
 
 
-def prompt_of(prompt: str, generation: str) -> str:
-    """A prompt with the words of this generation behind it, once. Its brackets are letters, no weights."""
-    words = LATER_WORDS if generation in ("v5b", "v5c") else WORDS
+def words_of(generation: str) -> str:
+    """What stands behind every prompt. Brackets are letters here, no weights."""
+    return LATER_WORDS if generation in ("v5b", "v5c") else WORDS
+
+
+def with_words(prompt: str, words: str) -> str:
+    """A prompt with these words behind it, once."""
     if words in prompt:
         return prompt
     return f"{prompt}, {words}" if prompt else words

@@ -12,7 +12,15 @@ from lib_hellomeme.errors import HelloMemeError
 from lib_hellomeme.face.pictures import read_picture
 from lib_hellomeme.recipes import published
 from lib_hellomeme.settings import OPTION_FIELDS, Settings, option
-from lib_hellomeme.standalone import benchmark, benchmark_memory, benchmark_reference, download_command, evaluate, train
+from lib_hellomeme.standalone import (
+    benchmark,
+    benchmark_memory,
+    benchmark_reference,
+    download_command,
+    evaluate,
+    track_command,
+    train,
+)
 from lib_hellomeme.standalone.demo import run_demo
 from lib_hellomeme.standalone.drawing import Drawing
 from lib_hellomeme.standalone.host import DEFAULT_MODELS, PRECISIONS, EmbeddedHost
@@ -39,7 +47,7 @@ def _chosen(arguments: Sequence[str] | None) -> argparse.Namespace:
     chosen = _parser().parse_args(arguments)
     if getattr(chosen, "published", False):
         chosen = _parser(_published_defaults(chosen)).parse_args(arguments)
-        chosen.prompt = published.prompt_of(chosen.prompt, chosen.generation)
+        chosen.prompt = published.with_words(chosen.prompt, published.words_of(chosen.generation))
     return chosen
 
 
@@ -64,6 +72,7 @@ def _parser(defaults: Mapping[str, Any] | None = None) -> argparse.ArgumentParse
     demo.set_defaults(run=lambda chosen: run_demo(chosen.out))
     demo.add_argument("--out", default="outputs", metavar="DIR", help="where the pictures go (%(default)s)")
     for name, module, help in (
+        ("track", track_command, "find the face in a video: a file to look at, to edit and to drive with"),
         ("download", download_command, "get published weight files"),
         ("train", train, "train the networks of the drawn world, stage by stage"),
         ("evaluate", evaluate, "measure pose, expression and identity of what the drawn world's weights draw"),

@@ -19,12 +19,13 @@ def test_every_option_is_one() -> None:
 
 @given(st.text(), generations)
 def test_the_words_stand_behind_the_prompt_once(prompt: str, generation: str) -> None:
-    full = published.prompt_of(prompt, generation)
+    words = published.words_of(generation)
+    full = published.with_words(prompt, words)
     assert full.startswith(prompt)
-    assert full.endswith(published.prompt_of("", generation))
-    assert published.prompt_of(full, generation) == full
+    assert full.endswith(words)
+    assert published.with_words(full, words) == full
 
 
 def test_generations_differ_as_published() -> None:
-    assert {one for one in GENERATIONS if "masterpiece" in published.prompt_of("", one)} == {"v5b", "v5c"}
+    assert {one for one in GENERATIONS if "masterpiece" in published.words_of(one)} == {"v5b", "v5c"}
     assert {one for one in GENERATIONS if published.sampler_of(one)[0] == "Euler"} == {"v1", "v2"}

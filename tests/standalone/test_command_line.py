@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from lib_hellomeme.recipes.published import prompt_of
+from lib_hellomeme.recipes.published import words_of
 from lib_hellomeme.settings import OPTION_FIELDS, Settings
 from lib_hellomeme.standalone import demo
 from lib_hellomeme.standalone.command_line import _chosen, _lora, _parser, main
@@ -51,11 +51,11 @@ def test_the_published_defaults_give_way_to_what_is_given():
     chosen = _chosen(["reenact", *FILES, "--published"])
     assert (chosen.steps, chosen.cfg, chosen.sampler, chosen.size) == (25, 1.5, "DPM++ 2M SDE SGM Uniform", (512, 512))
     assert (chosen.expression, chosen.fit, chosen.reference_pass) == ("pdfgc", "face", "checkpoint")
-    assert chosen.prompt == prompt_of("", "v5c")
+    assert chosen.prompt == words_of("v5c")
     given = ["--steps", "9", "--prompt", "a girl", "--generation", "v1", "--original", "a", "--expression", "arkit"]
     chosen = _chosen(["reenact", *FILES, *given, "--published"])
     assert (chosen.steps, chosen.cfg, chosen.sampler, chosen.expression) == (9, 1.5, "Euler", "arkit")
-    assert chosen.prompt == prompt_of("a girl", "v1")
+    assert chosen.prompt == f"a girl, {words_of('v1')}"
     assert chosen.reference_pass == "x1"
     assert _chosen(["reenact", *FILES, *given, "--published", "--reference-pass", "x2"]).reference_pass == "x2"
     assert _chosen(["reenact", *FILES]).steps == Drawing().steps

@@ -65,16 +65,18 @@ def panel() -> Iterator[Any]:
     with pytest.MonkeyPatch.context() as patch:
         for name, module in fakes.items():
             patch.setitem(sys.modules, name, module)
-        patch.delitem(sys.modules, "lib_hellomeme.webui.panel", raising=False)
+        for name in ("panel", "preset"):
+            patch.delitem(sys.modules, f"lib_hellomeme.webui.{name}", raising=False)
         module = import_module("lib_hellomeme.webui.panel")
         patch.setattr(module, "complaints", lambda settings: [f"files of {settings.generation} are missing"])
         patch.setattr(module, "hint", lambda: "a hint")
         yield module
-        sys.modules.pop("lib_hellomeme.webui.panel")
+        for name in ("panel", "preset"):
+            sys.modules.pop(f"lib_hellomeme.webui.{name}")
 
 
 def test_every_option_has_a_widget_in_its_place(panel: Any) -> None:
-    widgets = panel.build_panel("txt2img")
+    widgets = panel.build_panel("txt2img", panel.Preset())
     assert tuple(widgets) == NAMES
     for name, entry in OPTION_FIELDS.items():
         widget, shown = widgets[name], option(entry)
@@ -95,7 +97,7 @@ def test_groups_are_folded_and_below_the_main_options(panel: Any, monkeypatch: p
     moved = [*others, main[5:]]
     groups = {"": main[:5]} | {f"group {index}": names for index, names in enumerate(moved)}
     monkeypatch.setattr(panel, "grouped_options", lambda: groups)
-    widgets = panel.build_panel("txt2img")
+    widgets = panel.build_panel("txt2img", panel.Preset())
     assert tuple(widgets) == NAMES
     for group, names in groups.items():
         for name in names:
@@ -109,7 +111,11 @@ def test_groups_are_folded_and_below_the_main_options(panel: Any, monkeypatch: p
 
 
 def test_the_two_tabs_share_no_id(panel: Any) -> None:
-    ids = [widget.options["elem_id"] for tab in ("txt2img", "img2img") for widget in panel.build_panel(tab).values()]
+    ids = [
+        widget.options["elem_id"]
+        for tab in ("txt2img", "img2img")
+        for widget in panel.build_panel(tab, panel.Preset()).values()
+    ]
     assert len(set(ids)) == len(ids)
 
 
@@ -163,7 +169,7 @@ def test_pictures_side_by_side_are_as_high_as_the_lowest(panel: Any, sizes: list
 
 def test_uploads_are_handed_on_as_they_are(panel: Any, tmp_path: Any) -> None:
     (tmp_path / "a.png").write_bytes(b"bytes")
-    widgets = panel.build_panel("txt2img")
+    widgets = panel.build_panel("txt2img", panel.Preset())
     for name in PICTURES:
         assert widgets[name].preprocess(None) is None
         assert widgets[name].preprocess("data:image/png;base64,AAAA") == "data:image/png;base64,AAAA"
