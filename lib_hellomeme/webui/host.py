@@ -6,13 +6,13 @@ here may be needed before the webui itself has started.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import AbstractContextManager, ExitStack, contextmanager
 from dataclasses import dataclass
 from typing import Any, Protocol
 
 import numpy as np
-from torch import Tensor
+from torch import Tensor, nn
 
 from lib_hellomeme.errors import HelloMemeError, HostError
 from lib_hellomeme.unet.forge import ForgePort
@@ -47,6 +47,19 @@ class Host(Protocol):
 
     def port(self, p: Any) -> LdmPort | ForgePort:
         """The sites of the UNet that p samples with now."""
+        ...
+
+    def port_of(self, p: Any, unet: nn.Module) -> LdmPort | ForgePort:
+        """The same sites of another UNet of the same structure, for bare passes."""
+        ...
+
+    def first_stage(self, p: Any) -> nn.Module:
+        """The webui's VAE."""
+        ...
+
+    def text_model(self, p: Any, tensors: Mapping[str, Tensor], file: str) -> Callable[[Any], Tensor]:
+        """What the webui makes of a list of prompts, (n, tokens, width), but by another text encoder: the tensors of a
+        file of this name, by LDM's names."""
         ...
 
     def reserve(self, p: Any, size: int) -> None:
@@ -84,7 +97,7 @@ def host_of(p: Any) -> Host:
 ORDER = ("HelloMeme references", "HelloMeme")  # of our scripts' taps: AdaIN comes before control is added
 
 
-def within_sampling(sampler: Any, who: str, attached: Callable[[], AbstractContextManager[None]], mark: Any) -> None:
+def within_sampling(sampler: Any, who: str, attached: Callable[[], AbstractContextManager[Any]], mark: Any) -> None:
     """Enter `attached()` for as long as this sampler of the webui samples, however that ends.
 
     It is for one sampling: img2img keeps its sampler for all pictures of a batch count, and asks again before each.

@@ -7,7 +7,7 @@ API may instead send one object of names for each unit.
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass, fields
+from dataclasses import Field, dataclass, fields
 from typing import Any, get_args
 
 import numpy as np
@@ -83,7 +83,8 @@ class ReferenceSettings(Options):
         return Writing(every=int(self.every), context=empty_prompt() if self.writing == "one row" else None)
 
 
-NAMES = ("enabled", *PICTURES, *(entry.name for entry in fields(ReferenceSettings) if entry.name != "enabled"))
+OPTION_FIELDS: dict[str, Field] = {entry.name: entry for entry in fields(ReferenceSettings)}
+NAMES = ("enabled", *PICTURES, *(name for name in OPTION_FIELDS if name != "enabled"))
 
 
 def infotext_prefix(number: int) -> str:

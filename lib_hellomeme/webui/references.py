@@ -5,7 +5,6 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
-from dataclasses import fields
 from typing import Any
 
 import cv2
@@ -19,7 +18,7 @@ from lib_hellomeme.recipes.reference import ReferenceUnits, Unit
 from lib_hellomeme.settings import key_of
 from lib_hellomeme.webui import notes
 from lib_hellomeme.webui.host import Host, host_of, marked, taps_attached, within_sampling
-from lib_hellomeme.webui.reference_settings import ReferenceSettings, Request, infotext_prefix, read_requests
+from lib_hellomeme.webui.reference_settings import OPTION_FIELDS, Request, infotext_prefix, read_requests
 
 WHO = "HelloMeme references"
 BANK_NUMBERS = 44  # that one written row keeps for each px of the picture: 2820 for each px of its latents
@@ -114,5 +113,5 @@ def _is_ours(key: str) -> bool:
     """Whether an entry of a picture's parameters is an option of a unit."""
     number = key.removeprefix(infotext_prefix(0)[:-1]).partition(" ")[0]
     return number.isdecimal() and any(
-        key == key_of(entry, infotext_prefix(int(number))) for entry in fields(ReferenceSettings)
+        key == key_of(entry, infotext_prefix(int(number))) for entry in OPTION_FIELDS.values()
     )

@@ -3,18 +3,16 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import Field, fields
 from typing import Any
 
 import gradio as gr
 
 from lib_hellomeme.settings import option
 from lib_hellomeme.webui.panel import restored, uploaded, widget
-from lib_hellomeme.webui.reference_settings import NAMES, PICTURES, ReferenceSettings, infotext_prefix
+from lib_hellomeme.webui.reference_settings import NAMES, OPTION_FIELDS, PICTURES, ReferenceSettings, infotext_prefix
 
 COUNT = 3  # of units, unless the settings page says otherwise
 COUNT_OPTION = "hellomeme_reference_units"
-OPTION_FIELDS: dict[str, Field] = {entry.name: entry for entry in fields(ReferenceSettings)}
 
 
 def register_settings() -> None:

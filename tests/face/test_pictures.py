@@ -9,7 +9,7 @@ import pytest
 from PIL import Image
 
 from lib_hellomeme.errors import PictureError
-from lib_hellomeme.face.pictures import MAXIMUM_SIDE, read_picture
+from lib_hellomeme.face.pictures import MAXIMUM_SIDE, read_mask, read_picture
 
 COLOURS = np.array([[[255, 0, 0], [0, 128, 255]], [[10, 20, 30], [255, 255, 255]], [[0, 0, 0], [90, 90, 90]]], np.uint8)
 GREY = np.array([[0, 64, 128], [192, 255, 3]], np.uint8)
@@ -147,3 +147,15 @@ def test_decompression_bomb_is_refused():
 
 def test_large_arrays_are_refused_without_copies():
     one_line(np.broadcast_to(np.uint8(0), (9000, 9000, 3)), "9000 x 9000 px")
+
+
+def test_a_mask_is_what_is_opaque_or_else_what_is_bright() -> None:
+    layer = np.zeros((4, 6, 4), np.uint8)
+    layer[1:3, :, 3] = 200
+    assert np.array_equal(read_mask(layer), layer[:, :, 3])
+    painted = np.full((4, 6, 4), 255, np.uint8)
+    painted[1:3, :, :3] = 0
+    for same in (painted, painted[:, :, :3], painted[:, :, 0], Image.fromarray(painted), painted[:, :, 0] > 0):
+        assert np.array_equal(read_mask(same), painted[:, :, 0])
+    with pytest.raises(PictureError):
+        read_mask(b"no picture")
