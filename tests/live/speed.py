@@ -1,0 +1,64 @@
+"""What reference units cost in a running A1111: the time in the UNet, the plain picture's = 1.
+
+    python -m tests.live.speed [--address http://127.0.0.1:7860] [--checkpoint NAME] [--steps 20] [--rounds 5]
+
+The webui has this extension, sd-webui-controlnet and `tests/live/instruments` among its extensions and was started with
+--api. In each round every way draws one picture, so that a machine that slows down slows down all of them. Printed for
+each way: the median over the rounds of its seconds in the UNet over the plain picture's of the same round, and all of
+them. What is done once a picture is spread over 20 steps, whatever --steps says.
+"""
+
+from __future__ import annotations
+
+import argparse
+import statistics
+from typing import Any
+
+from tests.live.webui import Webui, ours, photo, theirs
+
+STEPS = 20
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--address", default="http://127.0.0.1:7860")
+    parser.add_argument("--checkpoint", help="default: the one that is loaded")
+    parser.add_argument("--size", type=int, default=256)
+    parser.add_argument("--steps", type=int, default=STEPS)
+    parser.add_argument("--rounds", type=int, default=5)
+    parser.add_argument("--fidelity", type=float, default=0.5)
+    chosen = parser.parse_args()
+    webui = Webui(chosen.address)
+    if chosen.checkpoint:
+        webui.choose(chosen.checkpoint)
+    unit = {"picture": photo(chosen.size), "fidelity": chosen.fidelity}
+    ways = {
+        "plain": {},
+        "ControlNet": theirs(unit),
+        "compatible": ours(unit),
+        "one row": ours({**unit, "writing": "one row"}),
+        "once": ours({**unit, "writing": "once"}),
+    }
+    size = {"width": chosen.size, "height": chosen.size}
+    webui.draw(steps=1, **size)
+    ratios: dict[str, list[float]] = {way: [] for way in ways}
+    for turn in range(chosen.rounds):
+        seconds = {}
+        for way, scripts in ways.items():
+            seconds[way] = in_unet(webui, chosen.steps, alwayson_scripts=scripts, **size)
+            ratios[way].append(seconds[way] / seconds["plain"])
+            print(f"round {turn + 1}, {way}: {seconds[way]:.2f} s for {STEPS} steps, {ratios[way][-1]:.2f}", flush=True)
+    for way, measured in ratios.items():
+        print(f"{way}: median {statistics.median(measured):.3f} of", ", ".join(f"{ratio:.3f}" for ratio in measured))
+
+
+def in_unet(webui: Webui, steps: int, **wishes: Any) -> float:
+    """Seconds that a picture of 20 steps spends in the UNet, from one of so many steps."""
+    webui.ask("/hellomeme/unet_seconds")
+    webui.draw(steps=steps, **wishes)
+    first, *others = webui.ask("/hellomeme/unet_seconds")
+    return first + (STEPS - 1) * statistics.mean(others)
+
+
+if __name__ == "__main__":
+    main()
