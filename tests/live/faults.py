@@ -1,0 +1,183 @@
+"""The known faults of reference units, looked for in a running webui.
+
+    python -m tests.live.faults [--address http://127.0.0.1:7860] [--checkpoint NAME]
+
+A1111 or Forge with this extension, started with --api; where A1111 has sd-webui-controlnet and `tests/live/instruments`,
+what happens beside it is checked too. Prints a line for each check and exits with 1 where one fails.
+"""
+
+from __future__ import annotations
+
+import argparse
+import sys
+import threading
+import time
+from collections.abc import Callable
+from typing import Any
+
+import numpy as np
+
+from tests.live.webui import Webui, drawing, ours, photo, png, theirs
+
+NOTE = "HelloMeme references note"
+ROUNDING = 2  # of 255: another number of rows in a call rounds otherwise
+UNIT = {"picture": photo(), "kind": "reference_adain+attn"}
+CLEAN = {**UNIT, "writing": "once"}  # no noise, which would depend on a unit's place
+LONG = "a portrait of a woman, " * 20  # more than 75 tokens
+
+
+class Checks:
+    def __init__(self, webui: Webui) -> None:
+        self.webui = webui
+        self.failed = 0
+        self.note = ""
+        self.forge = any(name.startswith("forge_") for name in webui.ask("/sdapi/v1/options"))
+
+    def say(self, name: str, right: bool, detail: str = "") -> None:
+        self.failed += not right
+        print(f"{'ok   ' if right else 'FAULT'} {name} {detail}", flush=True)
+
+    def draw(self, *units: dict[str, Any], path: str = "/sdapi/v1/txt2img", **wishes: Any) -> list[np.ndarray]:
+        if units:
+            wishes["alwayson_scripts"] = {**ours(*units), **wishes.get("alwayson_scripts", {})}
+        pictures, info = self.webui.draw(path, **wishes)
+        self.note = info["extra_generation_params"].get(NOTE, "")
+        return pictures
+
+    def acts(self, name: str, **wishes: Any) -> None:
+        """The unit changes the picture, and nothing is noted."""
+        plain, changed = self.draw(**wishes)[0], self.draw(UNIT, **wishes)[0]
+        moved = distance(changed, plain)
+        self.say(name, moved > ROUNDING and not self.note, f"moved by {moved} {self.note}")
+
+    def alike(self, name: str, one: np.ndarray, other: np.ndarray, bound: int = ROUNDING) -> None:
+        self.say(name, distance(one, other) <= bound, f"differ by {distance(one, other)}")
+
+
+def distance(one: np.ndarray, other: np.ndarray) -> int:
+    return int(np.abs(one.astype(int) - other.astype(int)).max())
+
+
+def with_options(**options: Any) -> dict[str, Any]:
+    return {"override_settings": options}
+
+
+def kinds(checks: Checks) -> None:
+    looks, styles = {**CLEAN, "kind": "reference_only"}, {**CLEAN, "kind": "reference_adain", "picture": drawing()}
+    both, turned, alone = (checks.draw(*units)[0] for units in ((looks, styles), (styles, looks), (styles,)))
+    checks.alike("units of different kinds in either order", both, turned)
+    checks.say("a unit of another kind does not silence the first", distance(both, alone) > ROUNDING)
+    twice, other = checks.draw(looks, looks)[0], checks.draw(looks, {**looks, "picture": drawing()})[0]
+    checks.say("two units do not share one picture", distance(twice, other) > ROUNDING)
+
+
+def start_and_end(checks: Checks) -> None:
+    plain, whole = checks.draw()[0], checks.draw(UNIT)[0]
+    last, early = checks.draw({**UNIT, "start": 0.75})[0], checks.draw({**UNIT, "end": 0.25})[0]
+    parts = [{**UNIT, "end": 0.25}, {**UNIT, "start": 0.25}]
+    checks.say("the last of four steps alone", ROUNDING < distance(last, plain) != distance(whole, plain))
+    checks.say("the first of four steps alone", ROUNDING < distance(early, plain) != distance(whole, plain))
+    clean = [{**part, "writing": "once"} for part in parts]
+    checks.alike("two units after each other make one", checks.draw(*clean)[0], checks.draw(CLEAN)[0])
+
+
+def rows(checks: Checks) -> None:
+    whole = checks.draw(UNIT)[0]
+    if not checks.forge:
+        split = checks.draw(UNIT, **with_options(batch_cond_uncond=False))[0]
+        checks.alike("cond and uncond in calls of their own", split, whole)
+        checks.acts("negative guidance minimum sigma", s_min_uncond=15.0)
+        checks.acts("the same at all steps", s_min_uncond=15.0, **with_options(s_min_uncond_all=True))
+        checks.acts("no uncond in the first half", **with_options(skip_early_cond=0.5))
+    checks.acts("cfg 1", cfg_scale=1.0)
+    checks.acts("prompts of different length", prompt=LONG)
+    if not checks.forge:
+        joint = checks.draw(UNIT, prompt=LONG)[0]
+        split = checks.draw(UNIT, prompt=LONG, **with_options(batch_cond_uncond=False))[0]
+        checks.alike("prompts of different length, split", split, joint)
+    checks.acts("a prompt with AND", prompt="a portrait AND a hat")
+    pictures = checks.draw(UNIT, batch_size=2)
+    pictures = pictures[1:] if len(pictures) == 3 else pictures  # a grid comes first
+    checks.alike("first of a batch", pictures[0], whole)
+    checks.alike("second of a batch", pictures[1], checks.draw(UNIT, seed=1235)[0])
+
+
+def passes(checks: Checks) -> None:
+    hires = {"enable_hr": True, "denoising_strength": 0.6, "hr_upscaler": "Latent", "hr_scale": 1.5}
+    hires |= {"hr_additional_modules": ["Use same choices"]} if checks.forge else {}
+    checks.acts("hires fix", **hires)
+    plain = checks.draw(**hires)[0]
+    least, most = (checks.draw({**UNIT, "fidelity": fidelity}, **hires)[0] for fidelity in (0.0, 1.0))
+    checks.say("style fidelity in hires fix", distance(least, most) > ROUNDING, f"moves by {distance(least, most)}")
+    checks.alike("hires fix again without us", checks.draw(**hires)[0], plain, bound=0)
+    picture = {"init_images": [png(drawing())], "denoising_strength": 0.75, "path": "/sdapi/v1/img2img"}
+    checks.acts("img2img", **picture)
+    mask = np.zeros((256, 256, 3), np.uint8)
+    mask[64:192, 64:192] = 255
+    checks.acts("inpainting", mask=png(mask), **picture)
+
+
+def company(checks: Checks) -> None:
+    checks.acts("token merging", **with_options(token_merging_ratio=0.5))
+    look = np.zeros((256, 256, 3), np.uint8)
+    look[:128] = 255
+    plain = checks.draw(**with_options(token_merging_ratio=0.5))[0]
+    masked = checks.draw({**UNIT, "look": png(look)}, **with_options(token_merging_ratio=0.5))[0]
+    refused = "token merging" in checks.note and distance(masked, plain) == 0
+    checks.say("a mask with token merging is refused in one line", refused or checks.forge, checks.note)
+    checks.acts("Hypertile", **with_options(hypertile_enable_unet=True, hypertile_max_tile_unet=128))
+    whole = checks.draw(UNIT)[0]
+    checks.alike("a mask of everything is none", checks.draw({**UNIT, "look": png(look + 255 - look)})[0], whole)
+    half = checks.draw({**UNIT, "look": png(look)})[0]
+    checks.say("a mask changes where it looks", distance(half, whole) > ROUNDING)
+
+
+def traces(checks: Checks) -> None:
+    plain = checks.draw()[0]
+    checks.draw(UNIT, {**UNIT, "kind": "reference_only"})
+    checks.alike("nothing stays after a run", checks.draw()[0], plain, bound=0)
+    wrong = checks.draw({"picture": photo(), "kind": "nothing"})[0]
+    checks.alike("a mistake costs nothing but the effect", wrong, plain, bound=0)
+    checks.say("and is said in one line", "is not one of" in checks.note and "\n" not in checks.note, checks.note)
+    running = threading.Thread(target=lambda: checks.draw(UNIT, steps=60))
+    running.start()
+    time.sleep(4)
+    checks.webui.ask("/sdapi/v1/interrupt", {})
+    running.join()
+    checks.alike("nothing stays after an interrupt", checks.draw()[0], plain, bound=0)
+
+
+def controlnet(checks: Checks) -> None:
+    before, plain = checks.draw(UNIT)[0], checks.draw()[0]
+    checks.webui.ask("/hellomeme/same_noise/1", method="POST")
+    alone, both = (checks.draw(*units, alwayson_scripts=theirs(UNIT))[0] for units in ((), (UNIT,)))
+    checks.webui.ask("/hellomeme/same_noise/0", method="POST")
+    checks.say("beside ControlNet's reference units we refuse", "not both" in checks.note, checks.note)
+    checks.alike("and its picture is what it is without us", both, alone, bound=0)
+    checks.alike("what it leaves patched does not matter to us", checks.draw(UNIT)[0], before, bound=0)
+    checks.alike("nor to the plain picture", checks.draw()[0], plain)
+
+
+def main() -> int:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--address", default="http://127.0.0.1:7860")
+    parser.add_argument("--checkpoint", help="default: the one that is loaded")
+    parser.add_argument("--only", nargs="+", default=[], help="names of functions in this file")
+    chosen = parser.parse_args()
+    webui = Webui(chosen.address)
+    if chosen.checkpoint:
+        webui.choose(chosen.checkpoint)
+    checks = Checks(webui)
+    installed = [script["name"] for script in webui.ask("/sdapi/v1/script-info")]
+    groups: list[Callable[[Checks], None]] = [kinds, start_and_end, rows, passes, company, traces]
+    if "controlnet" in installed and not checks.forge:
+        groups.append(controlnet)
+    for group in groups:
+        if not chosen.only or group.__name__ in chosen.only:
+            group(checks)
+    print(f"{checks.failed} of the checks failed" if checks.failed else "all is well")
+    return 1 if checks.failed else 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())
