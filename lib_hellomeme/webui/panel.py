@@ -16,6 +16,7 @@ import numpy as np
 from lib_hellomeme.errors import HelloMemeError, SettingsError
 from lib_hellomeme.face.preview import draw_preview
 from lib_hellomeme.settings import OPTION_FIELDS, PREFIX, Options, Settings, grouped_options, key_of, option
+from lib_hellomeme.webui import downloads
 from lib_hellomeme.webui.arguments import NAMES, PICTURES, read_request
 from lib_hellomeme.webui.preset import Preset
 from lib_hellomeme.webui.run import read_pictures
@@ -40,6 +41,7 @@ def build_panel(tab: str, preset: Preset) -> dict[str, Any]:
                     name: widget(OPTION_FIELDS[name], f"{tab}_hellomeme_{name}") for name in names if name != "enabled"
                 }
         preset.build(tab, widgets)
+        downloads.build(tab, widgets)
         gr.HTML(_lines([hint()]))
     ordered = {name: widgets[name] for name in NAMES}
     look.click(show_seen, inputs=list(ordered.values()), outputs=[seen, status], show_progress="minimal")

@@ -6,6 +6,7 @@ from functools import lru_cache
 from pathlib import Path
 
 from lib_hellomeme.checkpoints.catalog import FILES, files_of, find
+from lib_hellomeme.checkpoints.load import WEIGHT_SUFFIXES
 from lib_hellomeme.errors import HelloMemeError
 from lib_hellomeme.face.extractors import EXTRACTORS
 from lib_hellomeme.networks.expression import ExpressionKind
@@ -25,7 +26,8 @@ def networks_of(settings: Settings) -> Networks:
     """The networks that these settings ask for. Raises CheckpointError, and MissingFileError naming the first that is
     not there."""
     there = folder()
-    files = sorted(path for path in there.rglob("*") if path.is_file())
+    # Not what a download is writing: it changes all the time.
+    files = sorted(path for path in there.rglob("*") if path.suffix.lower() in WEIGHT_SUFFIXES and path.is_file())
     stamp = tuple((path, path.stat().st_size, path.stat().st_mtime_ns) for path in files)
     return _loaded(settings.generation, settings.expression, there, stamp)
 

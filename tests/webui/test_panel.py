@@ -70,6 +70,7 @@ def panel() -> Iterator[Any]:
         module = import_module("lib_hellomeme.webui.panel")
         patch.setattr(module, "complaints", lambda settings: [f"files of {settings.generation} are missing"])
         patch.setattr(module, "hint", lambda: "a hint")
+        patch.setattr(module.downloads, "build", lambda tab, widgets: None)
         yield module
         for name in ("panel", "preset"):
             sys.modules.pop(f"lib_hellomeme.webui.{name}")
