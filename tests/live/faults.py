@@ -2,8 +2,9 @@
 
     python -m tests.live.faults [--address http://127.0.0.1:7860] [--checkpoint NAME]
 
-A1111 or Forge with this extension, started with --api; where A1111 has sd-webui-controlnet and `tests/live/instruments`,
-what happens beside it is checked too. Prints a line for each check and exits with 1 where one fails.
+A1111 or Forge with this extension, started with --api; where A1111 has sd-webui-controlnet, and then
+`tests/live/instruments` too, what happens beside it is checked. Prints a line for each check and exits with 1 where one
+fails.
 """
 
 from __future__ import annotations
