@@ -154,7 +154,7 @@ def _write(track: FaceTrack, entry: Path) -> None:
     temporary = entry.with_name(f"{entry.name}.{os.getpid()}.part")
     try:
         with temporary.open("wb") as file:
-            np.savez(file, allow_pickle=False, **_pack(track))
+            np.savez(file, **_pack(track))
         os.replace(temporary, entry)
     finally:
         temporary.unlink(missing_ok=True)
@@ -170,7 +170,7 @@ def _bound(folder: Path) -> None:
         entry.unlink()
 
 
-def _pack(track: FaceTrack) -> dict[str, np.ndarray]:
+def _pack(track: FaceTrack) -> dict[str, Any]:
     """All frames' values of one name in one array; `NAME lengths` holds how much of it is each frame's, -1 for none."""
     frames = track.frames
     anchors = list(dict.fromkeys(name for frame in frames for name in frame.anchors))

@@ -15,6 +15,7 @@ from lib_hellomeme.errors import DependencyError, PictureError
 
 MAXIMUM_SIDE = 8192  # px
 USUAL_FPS = Fraction(25)  # where a file does not say
+UNUSUAL_PAUSE = Fraction(1, 3)  # seconds without frames, in a file of constant rate or at its end, that are said
 
 
 @dataclass
@@ -56,8 +57,7 @@ def open_video(path: str | Path) -> Video:
         stream = container.streams.video[0]
         _check_size(stream.codec_context.width, stream.codec_context.height, path)
         fps = Fraction(stream.average_rate or stream.guessed_rate or USUAL_FPS)
-        microseconds = container.duration or 0
-        return Video(path, fps, stream.frames or round(microseconds * fps / 10**6) or None)
+        return Video(path, fps, round(_length(container) * fps) or stream.frames or None)
 
 
 def _is_image(path: Path) -> bool:
@@ -108,10 +108,11 @@ def _image_frames(path: Path) -> Iterator[tuple[np.ndarray, Fraction]]:
 def _video_frames(video: Video) -> Iterator[tuple[np.ndarray, Fraction]]:
     import av
 
-    skipped, start, index = 0, None, 0
+    skipped, index, start, end, pauses = 0, 0, None, Fraction(0), Fraction(0)
     with _open_container(video.path) as container:
         stream = container.streams.video[0]
         stream.thread_type = "AUTO"
+        constant = stream.average_rate == stream.base_rate
         packets = container.demux(stream)
         while True:
             try:
@@ -126,10 +127,32 @@ def _video_frames(video: Video) -> Iterator[tuple[np.ndarray, Fraction]]:
             for frame in decoded:
                 time = Fraction(index) / video.fps if frame.pts is None else frame.pts * Fraction(frame.time_base)
                 start = time if start is None else start
+                pauses += time - start - end if constant and time - start - end > UNUSUAL_PAUSE else 0
                 yield _upright(frame), time - start
-                index += 1
+                index, end = index + 1, time - start + 1 / video.fps
+        video.warnings += _damages(video.path.name, skipped, pauses, _length(container) - end)
+
+
+def _length(container: Any) -> Fraction:
+    """Seconds, as far as the file says; 0 where the sound might be what is so long."""
+    stream = container.streams.video[0]
+    if stream.duration:
+        return stream.duration * Fraction(stream.time_base)
+    return Fraction(0) if container.streams.audio else Fraction(container.duration or 0, 10**6)
+
+
+def _damages(name: str, skipped: int, pauses: Fraction, early: Fraction) -> list[str]:
+    """A line for each kind: decoders often pass over damage without an error."""
+    said = []
     if skipped:
-        video.warnings.append(f"{video.path.name}: {skipped} damaged packets were skipped")
+        said.append(f"{name}: {skipped} damaged packets were skipped")
+    if pauses:
+        said.append(
+            f"{name}: {float(pauses):.1f} s within it have no frames (damaged, or left out by what recorded it)"
+        )
+    if early > UNUSUAL_PAUSE:
+        said.append(f"{name}: the last {float(early):.1f} s are missing or damaged; save or download it again")
+    return said
 
 
 def _upright(frame: Any) -> np.ndarray:

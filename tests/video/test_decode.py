@@ -9,7 +9,8 @@ from PIL import Image
 
 from lib_hellomeme.errors import PictureError
 from lib_hellomeme.video.decode import open_video
-from tests.video.samples import grey_steps, write_video
+from lib_hellomeme.video.encode import VideoWriter
+from tests.video.samples import grey_steps, write_sound, write_video
 
 
 def test_all_frames_come_in_order_with_their_times(tmp_path):
@@ -33,6 +34,7 @@ def test_variable_frame_rate_keeps_the_exact_times(tmp_path):
     times = [Fraction(n, 100) for n in (0, 4, 5, 20, 50, 51, 90)]
     video = open_video(write_video(tmp_path / "a.mp4", grey_steps(7), times))
     assert [time for _, time in video.frames()] == times
+    assert not video.warnings
 
 
 def test_a_late_start_begins_at_zero(tmp_path):
@@ -106,19 +108,41 @@ def test_a_video_cut_off_in_its_header(tmp_path):
     one_line(path, "not a video|no frame")
 
 
-def test_a_video_broken_in_the_middle_gives_the_rest_or_a_warning(tmp_path):
+@pytest.mark.parametrize("damage", ["noise", "zeros", "cut"])
+@pytest.mark.parametrize("suffix", [".mp4", ".mkv", ".webm"])
+def test_a_video_broken_in_the_middle_gives_the_rest_and_a_warning(tmp_path, suffix, damage):
     rng = np.random.default_rng(0)
-    noise = [rng.integers(0, 255, (48, 64, 3), dtype=np.uint8) for _ in range(40)]
-    path = write_video(tmp_path / "a.mkv", noise)
-    data = bytearray(path.read_bytes())
+    path = tmp_path / f"a{suffix}"
+    with VideoWriter(path) as writer:
+        for _ in range(60):
+            writer.write(rng.integers(0, 255, (48, 64, 3), dtype=np.uint8))
+    assert len(list(open_video(path).frames())) == 60
+    data = path.read_bytes()
     middle = len(data) // 2
-    data[middle : middle + 2000] = rng.integers(0, 255, 2000, dtype=np.uint8).tobytes()
-    path.write_bytes(bytes(data))
+    noise = rng.integers(0, 255, 8000, dtype=np.uint8).tobytes()
+    rest = {"noise": noise + data[middle + 8000 :], "zeros": bytes(8000) + data[middle + 8000 :], "cut": b""}[damage]
+    path.write_bytes(data[:middle] + rest)
     video = open_video(path)
     frames = list(video.frames())
-    assert 10 <= len(frames) <= 40
+    assert 20 <= len(frames) < 60
     times = [time for _, time in frames]
     assert times == sorted(times)
+    assert 1 <= len(video.warnings) <= 3
+    assert all("damaged" in warning and warning.count("\n") == 0 for warning in video.warnings)
+
+
+def test_long_sound_and_long_pictures_are_no_damage(tmp_path):
+    times = [Fraction(index, 25) for index in range(10)]
+    for suffix in (".mp4", ".mkv"):
+        video = open_video(write_sound(tmp_path / f"a{suffix}", "aac", (0.5, 0.7), 3.0, pictures=times))
+        assert len(list(video.frames())) == 10
+        assert not video.warnings
+    with VideoWriter(tmp_path / "b.mp4") as writer:
+        for picture, time in zip(grey_steps(4), (0, 1, 5, 6), strict=True):
+            writer.write(picture, Fraction(time))
+    video = open_video(tmp_path / "b.mp4")
+    assert len(list(video.frames())) == 4
+    assert not video.warnings
 
 
 @pytest.mark.parametrize("file_format", ["GIF", "WEBP"])
