@@ -76,6 +76,7 @@ class Projection(nn.Conv2d):
         """self(linear(tokens)): tokens (n, h, w, C) to (n, C', h, w)."""
         if self.folded_weight is None or self.folded_bias is None:
             return self(_channels_first(linear(tokens)))
+        tokens = tokens.to(self.folded_weight)  # where a webui casts inside modules' forwards, as A1111 for fp8
         features = F.conv2d(_channels_first(tokens), self.folded_weight, self.bias, padding=1)
         # The zeros around the map carry no bias of the linear layer, so what it adds differs at the border.
         return features + F.conv2d(tokens.new_ones(1, 1, *tokens.shape[1:3]), self.folded_bias, padding=1)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import torch
 from torch import Tensor, nn
 from torch.utils.hooks import RemovableHandle
 
@@ -21,6 +22,10 @@ class DiffusersPort(HookPort):
         self.blocks = _last_layers(unet)
         levels = [*unet.down_blocks, unet.mid_block, *unet.up_blocks]
         self.pairs = [layer for level in levels for layer in getattr(level, "attentions", level.resnets)]
+
+    @property
+    def dtype(self) -> torch.dtype:
+        return self.unet.dtype  # knows what layerwise casting computes in
 
     def _hook(self, tap: Tap, current: Current) -> RemovableHandle:
         if tap.site == TIME_EMBEDDING:

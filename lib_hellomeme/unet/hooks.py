@@ -44,7 +44,9 @@ class HookPort(Port):
 
     @property
     def dtype(self) -> torch.dtype:
-        return next(self.unet.parameters()).dtype
+        # 8-bit floats only store weights. Where a host stores some so, its norms have the type in which it computes.
+        types = (parameter.dtype for parameter in self.unet.parameters() if parameter.element_size() > 1)
+        return next((dtype for dtype in types if dtype.is_floating_point), torch.float32)
 
     @property
     def device(self) -> torch.device:
