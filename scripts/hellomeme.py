@@ -26,8 +26,8 @@ class HelloMeme(scripts.Script):
     def process(self, p, *arguments):
         run.prepare(p, arguments)
 
-    def process_before_every_sampling(self, p, *arguments, x, **_):
-        run.prepare_sampling(p, x)
+    def process_before_every_sampling(self, p, *arguments, x, c, uc, **_):
+        run.prepare_sampling(p, x, (c, uc))
 
 
 script_callbacks.on_before_ui(axes.register_axes)

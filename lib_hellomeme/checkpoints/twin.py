@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 
 import torch
 from torch import Tensor, nn
 
 from lib_hellomeme.errors import CheckpointError
+
+TensorFor = Callable[[str, nn.Parameter], Tensor]
 
 
 def twin(
@@ -19,21 +21,8 @@ def twin(
     modules around a module, as the webuis' textual inversion has them, in the tensors' names: "a.wrapped.weight" is the
     tensor "a.weight". Raises CheckpointError where a tensor is missing or of another shape.
     """
-    copies: dict[int, nn.Module] = {}  # a module may have several names
 
-    def copied(module: nn.Module, prefix: str) -> nn.Module:
-        if id(module) not in copies:
-            copy = copies[id(module)] = _without_contents(module)
-            for name, parameter in module._parameters.items():
-                given = parameter if parameter is None else tensor_for(prefix + name, parameter)
-                copy.register_parameter(name, given)
-            for name, buffer in module._buffers.items():
-                copy.register_buffer(name, buffer if buffer is None else buffer.to(device))
-            for name, child in module._modules.items():
-                copy.add_module(name, child if child is None else copied(child, f"{prefix}{name}."))
-        return copies[id(module)]
-
-    def tensor_for(name: str, parameter: nn.Parameter) -> nn.Parameter:
+    def tensor_for(name: str, parameter: nn.Parameter) -> Tensor:
         tensor = tensors.get(name.replace("wrapped.", ""))
         if tensor is None or tensor.shape != parameter.shape:
             found = "nothing" if tensor is None else tuple(tensor.shape)
@@ -41,9 +30,26 @@ def twin(
                 f"{file} has {found} where the loaded checkpoint has {name} of shape {tuple(parameter.shape)}: choose "
                 "another SD1.5 file, or switch off extensions that change the networks"
             )
-        return nn.Parameter(tensor.to(device, dtype), requires_grad=False)
+        return tensor.to(device, dtype)
 
-    return copied(network, "").eval()
+    return _copied(network, "", tensor_for, device, {}).eval()
+
+
+def _copied(
+    module: nn.Module, prefix: str, tensor_for: TensorFor, device: torch.device, copies: dict[int, nn.Module]
+) -> nn.Module:
+    """`copies` by the originals' ids: a module may have several names."""
+    if id(module) not in copies:
+        copy = copies[id(module)] = _without_contents(module)
+        for name, parameter in module._parameters.items():
+            tensor = None if parameter is None else tensor_for(prefix + name, parameter)
+            copy.register_parameter(name, None if tensor is None else nn.Parameter(tensor, requires_grad=False))
+        for name, buffer in module._buffers.items():
+            copy.register_buffer(name, None if buffer is None else buffer.to(device))
+        for name, child in module._modules.items():
+            kept = None if child is None else _copied(child, f"{prefix}{name}.", tensor_for, device, copies)
+            copy.add_module(name, kept)
+    return copies[id(module)]
 
 
 def _without_contents(module: nn.Module) -> nn.Module:

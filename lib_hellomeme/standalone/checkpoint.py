@@ -72,12 +72,18 @@ def loaded_part(
 
 def _read(path: str | os.PathLike[str]) -> tuple[StableDiffusion, dict[Part, dict[str, Tensor]]]:
     """The networks without memory, and the tensors of each."""
+    tensors, structure = read_tensors(path)
+    unet, vae, text = to_networks(tensors)
+    return build_on_meta(structure), {"unet": unet, "vae": vae, "text_encoder": text}
+
+
+def read_tensors(path: str | os.PathLike[str]) -> tuple[dict[str, Tensor], Structure]:
+    """All tensors of an SD1.5 file that are weights, by today's names of LDM's layout. Raises like load_checkpoint."""
     name = Path(path).name
     tensors = _used_tensors(read_state_dict(path))
     structure = _structure_of(tensors, name)
     _check_tensors(tensors, tensor_shapes(structure), name)
-    unet, vae, text = to_networks(tensors)
-    return build_on_meta(structure), {"unet": unet, "vae": vae, "text_encoder": text}
+    return tensors, structure
 
 
 def build_on_meta(structure: Structure) -> StableDiffusion:

@@ -57,11 +57,12 @@ Patch = tuple[str, Callable]  # the name of one of Forge's lists, and a function
 
 
 class ForgePort(Port):
-    """Sites of the SD1.5 UNet that a Forge `UnetPatcher` (a clone of one's own) holds."""
+    """Sites of the SD1.5 UNet that a Forge `UnetPatcher` (a clone of one's own) holds, or of another `unet` of the same
+    structure, which can run bare passes."""
 
-    def __init__(self, patcher: Any) -> None:
+    def __init__(self, patcher: Any, unet: nn.Module | None = None) -> None:
         self.patcher = patcher
-        self.unet = patcher.model.diffusion_model
+        self.unet = unet or patcher.model.diffusion_model
         self.in_channels = self.unet.input_blocks[0][0].in_channels
         stages = [*self.unet.input_blocks, self.unet.middle_block, *self.unet.output_blocks]
         self.attention = attention_layers(stages)

@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable, Mapping
 from typing import Any
 
 import numpy as np
 import torch
 from torch import Tensor, nn
 
+from lib_hellomeme.checkpoints.twin import twin
 from lib_hellomeme.errors import HostError
 from lib_hellomeme.unet.ldm import LdmPort
 from lib_hellomeme.unet.port import Call, Rows
@@ -70,6 +72,22 @@ def refuse_references(p: Any) -> None:
         unit.control_model_type.name == "AttentionInjection" for unit in network.control_params
     ):
         raise HostError("ControlNet's own reference units are on: use them or these, not both.")
+
+
+def port_of(p: Any, unet: nn.Module) -> A1111Port:
+    return A1111Port(unet)
+
+
+def first_stage(p: Any) -> nn.Module:
+    return p.sd_model.first_stage_model
+
+
+def text_model(p: Any, tensors: Mapping[str, Tensor], file: str) -> Callable[[Any], Tensor]:
+    from modules import devices
+
+    embedder = p.sd_model.cond_stage_model
+    named = {name.removeprefix("cond_stage_model."): tensor for name, tensor in tensors.items()}
+    return twin(embedder, named, devices.device, next(embedder.parameters()).dtype, file)
 
 
 def reserve(p: Any, size: int) -> None:

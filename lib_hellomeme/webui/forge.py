@@ -2,13 +2,17 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable, Mapping
+from copy import copy
 from importlib.util import find_spec
+from types import SimpleNamespace
 from typing import Any
 
 import numpy as np
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 
+from lib_hellomeme.checkpoints.twin import twin
 from lib_hellomeme.errors import HostError
 from lib_hellomeme.unet.forge import ForgePort
 from lib_hellomeme.unet.port import Call, Rows
@@ -26,6 +30,27 @@ def check(p: Any) -> None:
 
 def port(p: Any) -> ForgePort:
     return ForgePort(p.sd_model.forge_objects.unet)
+
+
+def port_of(p: Any, unet: nn.Module) -> ForgePort:
+    return ForgePort(p.sd_model.forge_objects.unet, unet)
+
+
+def first_stage(p: Any) -> nn.Module:
+    return p.sd_model.forge_objects.vae.first_stage_model
+
+
+def text_model(p: Any, tensors: Mapping[str, Tensor], file: str) -> Callable[[Any], Tensor]:
+    """The patcher that moves and patches Forge's text encoder never sees the other one."""
+    from backend import memory_management
+
+    engine = copy(p.sd_model.text_processing_engine)
+    own = engine.text_encoder.transformer
+    named = {name.removeprefix("cond_stage_model.transformer."): tensor for name, tensor in tensors.items()}
+    named |= {name: value for name, value in own.named_parameters() if name.startswith("text_projection")}  # unused
+    device, dtype = memory_management.text_encoder_device(), memory_management.text_encoder_dtype()
+    engine.text_encoder = SimpleNamespace(transformer=twin(own, named, device, dtype, file))
+    return engine
 
 
 def reserve(p: Any, size: int) -> None:

@@ -22,10 +22,13 @@ from lib_hellomeme.errors import HostError
 from lib_hellomeme.recipes.hellomeme import Reenactment
 from lib_hellomeme.recipes.reenact import Networks, Portrait, read_portrait, reenact
 from lib_hellomeme.settings import OPTION_FIELDS, Settings, infotext_key
+from lib_hellomeme.unet.forge import ForgePort
+from lib_hellomeme.unet.ldm import LdmPort
 from lib_hellomeme.webui import notes
 from lib_hellomeme.webui.arguments import PICTURES, Request, read_request
 from lib_hellomeme.webui.host import Host, host_of, marked, taps_attached, within_sampling
 from lib_hellomeme.webui.notes import note_error, note_key
+from lib_hellomeme.webui.original import Conds, Look, find_original, look_of
 from lib_hellomeme.webui.weights import check_complete, folder, networks_of
 
 WHO = "HelloMeme"
@@ -54,6 +57,7 @@ def prepare(p: Any, arguments: Any) -> None:
         if not hasattr(p.scripts, "process_before_every_sampling"):
             raise HostError("This webui is too old: use AUTOMATIC1111 1.10 or Forge.")
         check_complete(request.settings)
+        find_original(request.settings)
         portrait = read_pictures(request)
         p.hellomeme = Run(request.settings, portrait, networks_of(request.settings))
     except Exception as error:
@@ -64,36 +68,33 @@ def prepare(p: Any, arguments: Any) -> None:
         note(p, warning)
 
 
-def prepare_sampling(p: Any, latents: Tensor) -> None:
-    """The hook `process_before_every_sampling`: make the taps of a sampling of these latents (n, 4, h, w) and have them
-    attached for as long as it lasts. Forge calls it twice before a hires pass and forgets the first."""
+def prepare_sampling(p: Any, latents: Tensor, conds: Conds) -> None:
+    """The hook `process_before_every_sampling`: make the taps of a sampling of these latents (n, 4, h, w) and prompts,
+    and have them attached for as long as it lasts. Forge calls it twice before a hires pass and forgets the first."""
     run: Run | None = getattr(p, "hellomeme", None)
     if run is None:
         return
     try:
         host = host_of(p)
         host.check(p)
-        host.reserve(p, 2 * _bytes(run.networks.reference, host.port(p).dtype))
+        host.reserve(p, _needed(run, host.port(p)))
         if marked(p.sampler, WHO) == latents.shape:
             return
         height, width = (8 * side for side in latents.shape[-2:])
+        look = look_of(p, host, run.settings, conds)
         reenactment = reenact(
-            host.port(p),
-            run.networks,
-            run.settings,
-            run.portrait,
-            width,
-            height,
-            lambda picture: host.encode(p, picture),
+            host.port(p), run.networks, run.settings, run.portrait, width, height, look.encode, source=look.source
         )
-        within_sampling(p.sampler, WHO, lambda: attached(p, host, run, reenactment), latents.shape)
+        within_sampling(p.sampler, WHO, lambda: attached(p, host, reenactment, look), latents.shape)
     except Exception as error:
         refuse(p, error)
 
 
 @contextmanager
-def attached(p: Any, host: Host, run: Run, reenactment: Reenactment) -> Iterator[None]:
-    """The taps in p's UNet. An error of ours silences them for the rest of the sampling instead of ending it."""
+def attached(p: Any, host: Host, reenactment: Reenactment, look: Look) -> Iterator[None]:
+    """The taps in p's UNet, and the look's prompts in p's sampler. An error of ours silences the taps for the rest of
+    the sampling instead of ending it."""
+    look.give_prompts(p.sampler)
     with taps_attached(p, host, reenactment, lambda error: refuse(p, error, "let go while drawing.")) as last:
         yield
     if not last():
@@ -139,6 +140,12 @@ class Pixels:
 @lru_cache(maxsize=2)  # so that a plot, or Generate after a look, does not search again
 def _read_portrait(reference: Pixels, driving: Pixels, finding: tuple[tuple[str, str], ...], models: Path) -> Portrait:
     return read_portrait(Settings.from_mapping(dict(finding)), reference.array, driving.array, models)
+
+
+def _needed(run: Run, port: LdmPort | ForgePort) -> int:
+    """Bytes of the GPU's memory: for the reference layers and what they prepare, and in x1 for the original UNet."""
+    unet = _bytes(port.unet, port.dtype) if run.settings.reference_pass == "x1" else 0
+    return 2 * _bytes(run.networks.reference, port.dtype) + unet
 
 
 def _bytes(module: nn.Module, dtype: torch.dtype) -> int:

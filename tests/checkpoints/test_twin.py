@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import gc
+import weakref
 from collections.abc import Callable
 from typing import Any
 
@@ -91,3 +93,14 @@ def test_what_does_not_fit_is_one_line(change: dict[str, Tensor | None], words: 
     with pytest.raises(CheckpointError, match=words) as caught:
         twin(network(), tensors, CPU, torch.float32, "f")
     assert "\n" not in str(caught.value)
+
+
+def test_it_is_let_go_at_once() -> None:
+    double = twin(network(), weights(), CPU, torch.float32, "f")
+    parts = [weakref.ref(part) for part in (double, *double.children())]
+    gc.disable()
+    try:
+        del double
+        assert [part() for part in parts] == [None] * len(parts)
+    finally:
+        gc.enable()

@@ -19,8 +19,10 @@ from lib_hellomeme.unet.diffusers import DiffusersPort
 from lib_hellomeme.unet.port import Call, Rows
 from lib_hellomeme.webui import run
 from lib_hellomeme.webui.host import ORDER, marked, within_sampling
+from lib_hellomeme.webui.original import Look
 from tests.tiny import CONTEXT_WIDTH, diffusers_unet
 
+OWN_LOOK = Look(lambda picture: torch.zeros(1, 4, 8, 8))
 NETWORKS = SimpleNamespace(reference=nn.Identity())
 
 
@@ -31,6 +33,7 @@ class Processing:
         self.extra_generation_params: dict[str, Any] = {"Other": 1}
         self.comments: list[str] = []
         self.scripts = SimpleNamespace(process_before_every_sampling=None)
+        self.sampler: Any = None
 
     def comment(self, text: str) -> None:
         self.comments.append(text)
@@ -99,7 +102,7 @@ def hooks(unet: nn.Module) -> int:
 
 
 def attach(p: Any, port: DiffusersPort, brighter: Brighter) -> Any:
-    return run.attached(p, Host(port), SimpleNamespace(networks=NETWORKS), brighter)  # type: ignore[arg-type]
+    return run.attached(p, Host(port), brighter, OWN_LOOK)  # type: ignore[arg-type]
 
 
 def test_taps_act_while_attached_and_leave_nothing(listeners: list, port: DiffusersPort) -> None:
@@ -140,7 +143,7 @@ def test_a_defect_in_the_middle_is_not_hidden(listeners: list, port: DiffusersPo
 
 def test_a_refiner_that_draws_without_us_is_told(listeners: list, port: DiffusersPort) -> None:
     p, host = Processing(), Host(port)
-    with run.attached(p, host, SimpleNamespace(networks=NETWORKS), Brighter()):  # type: ignore[arg-type]
+    with run.attached(p, host, Brighter(), OWN_LOOK):  # type: ignore[arg-type]
         host.own_port = DiffusersPort(diffusers_unet())
     assert p.comments == ["HelloMeme: The refiner drew its steps without HelloMeme."]
     assert hooks(port.unet) == 0
@@ -204,7 +207,7 @@ def test_an_unknown_sampler_is_refused() -> None:
 def test_nothing_is_done_while_it_is_off() -> None:
     p = Processing()
     run.prepare(p, [False])
-    run.prepare_sampling(p, torch.zeros(1, 4, 8, 8))
+    run.prepare_sampling(p, torch.zeros(1, 4, 8, 8), (None, None))
     assert p.extra_generation_params == {"Other": 1}
     assert p.comments == []
 
@@ -212,7 +215,7 @@ def test_nothing_is_done_while_it_is_off() -> None:
 def test_a_missing_picture_is_told_and_the_webui_goes_on() -> None:
     p = Processing()
     run.prepare(p, [True])
-    run.prepare_sampling(p, torch.zeros(1, 4, 8, 8))
+    run.prepare_sampling(p, torch.zeros(1, 4, 8, 8), (None, None))
     assert p.extra_generation_params[run.NOTE].startswith("not used. Reference: there is no picture")
     assert not any(infotext_key(name) in p.extra_generation_params for name in OPTION_FIELDS)
 
