@@ -52,6 +52,7 @@ def write_sound(
         if moments:
             video = container.add_stream("libx264", rate=25)
             video.width, video.height, video.pix_fmt = 64, 48, "yuv420p"
+            video.time_base = video.codec_context.time_base = Fraction(1, 1000)
         resampler = av.AudioResampler(stream.codec_context.format, "mono", rate)
         samples = np.rint(wave * 32767).astype(np.int16)[None]
         for start in range(0, samples.shape[1], 4800):
