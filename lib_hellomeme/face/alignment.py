@@ -25,6 +25,13 @@ FACE_PARTS_TEMPLATE = np.array(
     ]
 )
 
+# What each part spans: the eye at the left of the picture with its brow, the other one, the mouth.
+FACE_PARTS_SPANS = (
+    (*range(48, 60), *range(74, 95)),
+    (*range(61, 73), *range(96, 117)),
+    (*range(118, 149),),
+)
+
 
 def umeyama(source: np.ndarray, target: np.ndarray) -> np.ndarray:
     """The (d, d + 1) similarity that takes (n, d) source points closest to the target points (least squares).
@@ -60,6 +67,14 @@ def bounding_box_matrix(landmarks: np.ndarray, degrees: float, size: int, expand
     matrix = _turn(centre, degrees, scale)
     placed = _transform(landmarks, matrix)
     matrix[:, 2] += size / 2 - (placed.min(axis=0) + placed.max(axis=0)) / 2
+    return matrix
+
+
+def box_matrix(box: np.ndarray, size: int, expand_ratio: float) -> np.ndarray:
+    """To a square of `size` px that holds the box (4,), upright, with a margin of expand_ratio."""
+    centre = (box[:2] + box[2:]) / 2
+    matrix = _turn(centre, 0.0, size / (box[2:] - box[:2]).max() * (1 - expand_ratio))
+    matrix[:, 2] += size / 2 - centre
     return matrix
 
 

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 MESH_POINTS = 468
 ALL_POINTS = 478  # with five points an iris
+PUBLISHED = "published"  # the anchor that holds all 222 landmarks of the published detector, where that was used
 
 # Outlines run from the outer eye corner under the eye to the inner one and back above it; the mouth's from the person's
 # right corner under the lip to the left one and back above it; the jaw's from the left temple to the right one.

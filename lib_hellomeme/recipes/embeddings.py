@@ -1,7 +1,8 @@
 """What learned encoders see of a face: PD-FGC's motion embedding and CLIP's embeddings of eyes and mouth.
 
-The crops are the published ones (HelloMeme `utils.py`, `warp_face_pd_fgc` and `get_face_parts`). They were made for the
-222 landmarks of the published detector; here the same points are taken from MediaPipe's outlines, brows with eyes.
+The crops are the published ones (HelloMeme `utils.py`, `warp_face_pd_fgc` and `get_face_parts`), cut from the published
+crop about the face. They were made for the 222 landmarks of the published detector; where another extractor was used,
+the same points are taken from its outlines, brows with eyes.
 """
 
 from __future__ import annotations
@@ -13,7 +14,16 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
-from lib_hellomeme.face.alignment import face_parts_matrix, pd_fgc_matrix
+from lib_hellomeme.face.alignment import (
+    FACE_PARTS_POINTS,
+    FACE_PARTS_SPANS,
+    PD_FGC_POINTS,
+    face_parts_matrix,
+    pd_fgc_matrix,
+)
+from lib_hellomeme.face.camera import FOCAL_SIZE
+from lib_hellomeme.face.fit import fit_picture
+from lib_hellomeme.face.landmarks import PUBLISHED
 from lib_hellomeme.face.track import FaceFrame
 
 PD_FGC_SIZE = 224
@@ -32,9 +42,13 @@ def with_pd_fgc(encoder: nn.Module, picture: np.ndarray, face: FaceFrame) -> Fac
     """The face with its PD-FGC embedding (548,), of a picture RGB uint8 (H, W, 3). Unchanged where none was found."""
     if not face.found:
         return face
-    points = np.concatenate([_anchors(face, "right_pupil", "left_pupil", "nose_tip"), _mouth_corners(face)])
+    shown, placed, _ = fit_picture(picture, face, FOCAL_SIZE, FOCAL_SIZE, "face")
+    if PUBLISHED in placed.anchors:
+        points = placed.anchors[PUBLISHED][list(PD_FGC_POINTS)]
+    else:
+        points = np.concatenate([_anchors(placed, "right_pupil", "left_pupil", "nose_tip"), _mouth_corners(placed)])
     matrix = pd_fgc_matrix(points, PD_FGC_SIZE)
-    crop = cv2.warpAffine(picture, matrix, (PD_FGC_SIZE, PD_FGC_SIZE), flags=cv2.INTER_CUBIC)
+    crop = cv2.warpAffine(shown, matrix, (PD_FGC_SIZE, PD_FGC_SIZE), flags=cv2.INTER_CUBIC)
     return replace(face, pd_fgc=_encoded(encoder, [crop / 127.5 - 1])[0])
 
 
@@ -56,13 +70,18 @@ def with_face_parts(encoder: nn.Module, picture: np.ndarray, face: FaceFrame) ->
 
 def face_parts(picture: np.ndarray, face: FaceFrame) -> list[np.ndarray]:
     """Eye, eye and mouth, RGB uint8 (224, 224, 3), cut from the upright face."""
-    height, width = picture.shape[:2]
-    eyes = _anchors(face, "eye_corners")  # the person's right outer, right inner, left inner, left outer
-    right_mouth, left_mouth = _mouth_corners(face)
-    points = np.stack([(eyes[1] + eyes[2]) / 2, eyes[0], eyes[3], left_mouth, right_mouth])
-    matrix = face_parts_matrix(points, width, height)
-    upright = cv2.warpAffine(picture, matrix, (width, height))
-    return [_part(upright, _anchors(face, *names) @ matrix[:, :2].T + matrix[:, 2]) for names in PARTS]
+    shown, placed, _ = fit_picture(picture, face, FOCAL_SIZE, FOCAL_SIZE, "face")
+    if PUBLISHED in placed.anchors:
+        points = placed.anchors[PUBLISHED][list(FACE_PARTS_POINTS)]
+        spans = [placed.anchors[PUBLISHED][list(rows)] for rows in FACE_PARTS_SPANS]
+    else:
+        eyes = _anchors(placed, "eye_corners")  # the person's right outer, right inner, left inner, left outer
+        right_mouth, left_mouth = _mouth_corners(placed)
+        points = np.stack([(eyes[1] + eyes[2]) / 2, eyes[0], eyes[3], left_mouth, right_mouth])
+        spans = [_anchors(placed, *names) for names in PARTS]
+    matrix = face_parts_matrix(points, FOCAL_SIZE, FOCAL_SIZE)
+    upright = cv2.warpAffine(shown, matrix, (FOCAL_SIZE, FOCAL_SIZE))
+    return [_part(upright, span @ matrix[:, :2].T + matrix[:, 2]) for span in spans]
 
 
 def _part(upright: np.ndarray, points: np.ndarray) -> np.ndarray:
