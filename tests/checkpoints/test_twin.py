@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import gc
 import weakref
-from collections.abc import Callable
+from copy import deepcopy
 from typing import Any
 
 import pytest
@@ -13,30 +13,31 @@ from torch import Tensor, nn
 
 from lib_hellomeme.checkpoints.twin import twin
 from lib_hellomeme.errors import CheckpointError
-from lib_hellomeme.unet.port import Call
+from lib_hellomeme.unet.forge import ForgePort
+from lib_hellomeme.unet.port import Call, Port
 from tests.goldens_format import seeded
-from tests.tiny import PORTS, diffusers_unet, ldm_unet, run_unet, uncond_cond
+from tests.tiny import PORTS, uncond_cond
 
 CPU = torch.device("cpu")
 
 
-def changed(unet: nn.Module) -> nn.Module:
-    with torch.no_grad():
-        for parameter in unet.parameters():
-            parameter.mul_(0.9)
-    return unet
+def of(port: Any, unet: nn.Module) -> Port:
+    """A port of the same kind."""
+    return ForgePort(port.patcher, unet) if isinstance(port, ForgePort) else type(port)(unet)
 
 
-@pytest.mark.parametrize("build", [diffusers_unet, ldm_unet])
+@pytest.mark.parametrize("kind", PORTS)
 @torch.inference_mode()
-def test_it_computes_what_its_weights_compute(build: Callable[[], nn.Module]) -> None:
-    port: Any = PORTS["diffusers" if build is diffusers_unet else "ldm"]()
+def test_it_computes_what_its_weights_compute(kind: str) -> None:
+    port: Any = PORTS[kind]()
     before = {name: tensor.clone() for name, tensor in port.unet.state_dict().items()}
-    other = changed(build())
+    other = deepcopy(port.unet)
+    for parameter in other.parameters():
+        parameter.mul_(0.9)
     call = Call(seeded("sample", (2, 4, 16, 16)), torch.tensor([5, 5]), seeded("context", (2, 7, 64)), uncond_cond())
     double = twin(port.unet, other.state_dict(), CPU, torch.float32, "other.safetensors")
     assert type(double) is type(other)
-    made, expected, own = (run_unet(type(port)(unet), call) for unet in (double, other, port.unet))
+    made, expected, own = (of(port, unet).run(call) for unet in (double, other, port.unet))
     assert torch.equal(made, expected)
     assert not torch.allclose(made, own, atol=1e-2)
     assert all(torch.equal(tensor, before[name]) for name, tensor in port.unet.state_dict().items())
