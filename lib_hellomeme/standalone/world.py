@@ -5,7 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 
 from lib_hellomeme.errors import MissingFileError
-from lib_hellomeme.training import adapters, measuring, style
+from lib_hellomeme.training import adapters, measuring, motion, style
 from lib_hellomeme.training.base import CHECKPOINT
 
 WORLD = Path(__file__).parents[2] / "demo_world"
@@ -13,6 +13,7 @@ WORLD = Path(__file__).parents[2] / "demo_world"
 
 NETWORKS = tuple(f"{name}.safetensors" for name in adapters.FILES)
 NEEDED = (CHECKPOINT, *NETWORKS, measuring.FILE)
+MOTION = (motion.MOTION_FILE, motion.ANIMATEDIFF_FILE)
 LORA = style.FILE
 
 

@@ -1,8 +1,7 @@
 """The stage `adapters`: v5c's reference and control networks, the base model frozen.
 
 Two views of one person: the first is the reference, the second is drawn from noise, with the control of its own pose
-and expression. The taps stand where the recipe's stand; only the reference layers take their plain path, which has a
-gradient (networks/reference.py holds the two paths equal).
+and expression. The taps stand where the recipe's stand.
 """
 
 from __future__ import annotations
@@ -13,15 +12,16 @@ from typing import NamedTuple
 
 import numpy as np
 import torch
-from safetensors.torch import save_file
+from safetensors.torch import load_file
 from torch import Tensor
 
+from lib_hellomeme.errors import MissingFileError
 from lib_hellomeme.face.condition import condition_input
 from lib_hellomeme.face.track import FaceFrame
 from lib_hellomeme.networks.expression import ArkitExpression
 from lib_hellomeme.networks.reference import ReferenceLayer
 from lib_hellomeme.recipes.hellomeme import Reenactment, control_features
-from lib_hellomeme.taps.bank import Bank, record
+from lib_hellomeme.taps.bank import Bank, record, write
 from lib_hellomeme.taps.residual import add_residual
 from lib_hellomeme.training.autoencoder import unseen_people
 from lib_hellomeme.training.base import (
@@ -34,14 +34,14 @@ from lib_hellomeme.training.base import (
 )
 from lib_hellomeme.training.data import Person
 from lib_hellomeme.training.diffusion import add_noise, ddim, guided, noise_loss, seeded
-from lib_hellomeme.training.loop import Recipe, Run, replacing
+from lib_hellomeme.training.loop import Recipe, Run, save_network
 from lib_hellomeme.training.models import Adapters, CheckpointTools
-from lib_hellomeme.training.pool import decode, encode, sheet
+from lib_hellomeme.training.pool import Pool, decode, encode, sheet
 from lib_hellomeme.unet.diffusers import DiffusersPort
 from lib_hellomeme.unet.port import Call, Port, Rows, Tap
 
 UNCOND_DROP = 0.12  # rows as guidance's other side sees them: no caption, no reference, nobody's control
-CAPTION_DROP = 0.1  # rows that lose the caption alone
+CAPTION_DROP = 0.5  # rows that lose the caption alone: who is drawn is to be learned from the reference
 FILES = ("hm5c_reference", "hm5_control_base", "hm5c_control_proj")
 
 
@@ -50,6 +50,9 @@ class Heads(NamedTuple):
 
     condition: Tensor
     coefficients: Tensor
+
+    def to(self, device: torch.device) -> Heads:
+        return Heads(self.condition.to(device), self.coefficients.to(device))
 
 
 class AdapterStage:
@@ -82,7 +85,9 @@ class AdapterStage:
         rows = Rows(tuple(uncond.tolist()))
         latents, noise, timestep = latents.to(device), noise.to(device), timestep.to(device)
         call = Call(add_noise(latents, noise, timestep), timestep, context, rows)
-        own, target = self._heads(people, others, uncond), self._heads(people, views, uncond)
+        own, target = (
+            heads_of(self.pool, people, shown, uncond, self.recipe.size).to(device) for shown in (others, views)
+        )
         predicted = predict_noise(self.port, self.networks, call, reference.to(device), own, target)
         return noise_loss(predicted, noise, timestep)
 
@@ -96,27 +101,10 @@ class AdapterStage:
 
     def export(self) -> list[Path]:
         """The published files' tensors, float16."""
-        control = self.networks.control
-        networks = (self.networks.reference, control.base, control.projection)
-        paths = []
-        for name, network in zip(FILES, networks, strict=True):
-            paths.append(self.run.folder / f"{name}.safetensors")
-            tensors = {key: value.half().cpu().contiguous() for key, value in network.state_dict().items()}
-            with replacing(paths[-1]) as temporary:
-                save_file(tensors, temporary)
+        paths = [self.run.folder / f"{name}.safetensors" for name in FILES]
+        for path, network in zip(paths, self.networks.parts(), strict=True):
+            save_network(path, network)
         return paths
-
-    def _heads(self, people: np.ndarray, views: np.ndarray, uncond: Tensor) -> Heads:
-        """Control's input for these views, nobody's where uncond."""
-        rotations, translations = self.pool.rotations[people, views], self.pool.translations[people, views]
-        size = self.recipe.size
-        drawn = [
-            torch.from_numpy(condition_input(rotation, translation, size, size))
-            for rotation, translation in zip(rotations.numpy(), translations.numpy(), strict=True)
-        ]
-        condition = torch.where(uncond[:, None, None, None], -1.0, torch.stack(drawn))
-        coefficients = torch.where(uncond[:, None], 0.0, self.pool.coefficients[people, views])
-        return Heads(condition.to(self.run.device), coefficients.to(self.run.device))
 
     def _reenact(self, person: Person, index: int) -> np.ndarray:
         """(1, size, size, 3): the person of view 0 with the face of view 1."""
@@ -141,6 +129,28 @@ class AdapterStage:
         return control_features(self.networks.control, [face], self.run.device, torch.float32)
 
 
+def heads_of(pool: Pool, people: np.ndarray, views: np.ndarray, uncond: Tensor, size: int) -> Heads:
+    """Control's input for these views, nobody's where uncond; size px."""
+    rotations, translations = pool.rotations[people, views], pool.translations[people, views]
+    drawn = [
+        torch.from_numpy(condition_input(rotation, translation, size, size))
+        for rotation, translation in zip(rotations.numpy(), translations.numpy(), strict=True)
+    ]
+    condition = torch.where(uncond[:, None, None, None], -1.0, torch.stack(drawn))
+    return Heads(condition, torch.where(uncond[:, None], 0.0, pool.coefficients[people, views]))
+
+
+def load_adapters(folder: Path, device: torch.device) -> Adapters:
+    """What the stage `adapters` has exported, frozen. Raises MissingFileError before that."""
+    networks = Adapters()
+    for name, network in zip(FILES, networks.parts(), strict=True):
+        path = folder / f"{name}.safetensors"
+        if not path.is_file():
+            raise MissingFileError(f"{folder} holds no {path.name}: train the stage adapters first")
+        network.load_state_dict(load_file(path))
+    return networks.to(device).eval().requires_grad_(False)
+
+
 def predict_noise(port: Port, networks: Adapters, call: Call, reference: Tensor, own: Heads, target: Heads) -> Tensor:
     """The noise in the call's rows, as the recipe predicts it, with a graph back to the networks.
 
@@ -150,18 +160,19 @@ def predict_noise(port: Port, networks: Adapters, call: Call, reference: Tensor,
     bank: Bank = {}
     with torch.no_grad():
         written = Call(reference, torch.zeros_like(call.timestep), call.context, call.rows)
-        port.run(written, [*(record(site, bank) for site in layers), *_add(_control(networks, own))])
-    return port.run(call, [*_add(_control(networks, target)), *(_read(site, layers[site], bank) for site in layers)])
+        write(port, written, bank, [record(site, bank) for site in layers], add_control(control_of(networks, own)))
+    reads = [_read(site, layer, bank) for site, layer in layers.items()]
+    return port.run(call, [*add_control(control_of(networks, target)), *reads])
 
 
-def _control(networks: Adapters, heads: Heads) -> dict[str, Tensor]:
+def control_of(networks: Adapters, heads: Heads) -> dict[str, Tensor]:
     parts = heads.coefficients.new_zeros(len(heads.coefficients), 3, 1024)
     return networks.control(heads.condition, ArkitExpression(heads.coefficients, parts))
 
 
-def _add(control: Mapping[str, Tensor]) -> Sequence[Tap]:
+def add_control(control: Mapping[str, Tensor]) -> Sequence[Tap]:
     return [add_residual(site, lambda call, site=site: control[site]) for site in control]
 
 
 def _read(site: str, layer: ReferenceLayer, bank: Bank) -> Tap:
-    return Tap(site, lambda hidden, call: layer(hidden, bank[site]))
+    return Tap(site, lambda hidden, call: hidden + layer.read(hidden, layer.prepare(bank[site])))

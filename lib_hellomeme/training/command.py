@@ -16,6 +16,7 @@ from lib_hellomeme.training.base import BaseStage
 from lib_hellomeme.training.loop import Recipe, Run, Stage, train
 from lib_hellomeme.training.measuring import MeasureStage
 from lib_hellomeme.training.models import CheckpointTools
+from lib_hellomeme.training.motion import AnimateDiffStage, MotionStage
 from lib_hellomeme.training.style import StyleStage
 
 
@@ -33,6 +34,8 @@ STAGES: dict[str, StageDefaults] = {
     "base": StageDefaults(BaseStage, 15000, 16, 3e-4),
     "adapters": StageDefaults(AdapterStage, 20000, 16, 3e-4),
     "style": StageDefaults(StyleStage, 1000, 16, 1e-3),
+    "motion": StageDefaults(MotionStage, 6000, 2, 3e-4),
+    "animatediff": StageDefaults(AnimateDiffStage, 6000, 2, 3e-4),
     "measure": StageDefaults(lambda recipe, run, tools: MeasureStage(recipe, run), 6000, 32, 1e-3),
 }  # in the order in which they need each other's files
 
@@ -43,7 +46,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--steps", type=int, help="how long (the stage's own)")
     parser.add_argument("--seed", type=int, default=0, help="(%(default)s)")
     parser.add_argument("--size", type=int, default=128, metavar="PX", help="side of the pictures (%(default)s)")
-    parser.add_argument("--batch", type=int, help="pictures a step (the stage's own)")
+    parser.add_argument("--batch", type=int, help="pictures, or clips, a step (the stage's own)")
     parser.add_argument("--rate", type=float, help="learning rate (the stage's own)")
     parser.add_argument("--people", type=int, default=4000, help="people in the pool of latents (%(default)s)")
     parser.add_argument("--views", type=int, default=8, help="views of each of them (%(default)s)")

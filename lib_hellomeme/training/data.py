@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import multiprocessing
-from collections.abc import Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from concurrent.futures import Future, ProcessPoolExecutor
 from dataclasses import dataclass, replace
 from functools import partial
@@ -65,9 +65,14 @@ def draw_person(request: Request, index: int) -> Person:
     )
 
 
-def draw_people(request: Request, indices: Iterable[int], workers: int = 0) -> Iterator[Person]:
-    """`draw_person` for each index in order, by so many processes ahead of the reader; 0 draws in this one."""
-    draw = partial(draw_person, request)
+def draw_people(
+    request: Request,
+    indices: Iterable[int],
+    workers: int = 0,
+    draw_one: Callable[[Request, int], Person] = draw_person,
+) -> Iterator[Person]:
+    """`draw_one` for each index in order, by so many processes ahead of the reader; 0 draws in this one."""
+    draw = partial(draw_one, request)
     if not workers:
         yield from map(draw, indices)
         return

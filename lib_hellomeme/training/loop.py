@@ -18,6 +18,7 @@ from typing import Any, Protocol
 import cv2
 import numpy as np
 import torch
+from safetensors.torch import save_file
 from torch import Tensor, nn
 
 from lib_hellomeme.errors import CheckpointError
@@ -93,7 +94,7 @@ def train(stage: Stage, recipe: Recipe, run: Run) -> list[Path]:
     folder.mkdir(parents=True, exist_ok=True)
     networks = stage.networks.to(run.device).train()
     parameters = [parameter for parameter in networks.parameters() if parameter.requires_grad]
-    optimizer = torch.optim.AdamW(parameters, lr=recipe.rate, betas=(0.9, 0.99), weight_decay=1e-4)
+    optimizer = torch.optim.AdamW(parameters, lr=recipe.rate, betas=(0.9, 0.99), weight_decay=1e-4, fused=True)
     average = {name: value.detach().clone() for name, value in networks.state_dict().items()}
     losses = _resume(folder / "state.pt", recipe, networks, optimizer, average)
     clock = Clock(recipe, len(losses))
@@ -181,6 +182,13 @@ def replacing(path: Path) -> Iterator[Path]:
         os.replace(temporary, path)
     finally:
         temporary.unlink(missing_ok=True)
+
+
+def save_network(path: Path, network: nn.Module) -> None:
+    """The network's tensors in float16."""
+    tensors = {name: value.half().cpu().contiguous() for name, value in network.state_dict().items()}
+    with replacing(path) as temporary:
+        save_file(tensors, temporary)
 
 
 @torch.no_grad()

@@ -7,13 +7,12 @@ from pathlib import Path
 
 import numpy as np
 import torch
-from safetensors.torch import save_file
 from torch import Tensor
 
 from lib_hellomeme.training.autoencoder import UNSEEN, load_vae, unseen_people
 from lib_hellomeme.training.data import PeopleStream, Request
 from lib_hellomeme.training.diffusion import seeded
-from lib_hellomeme.training.loop import Recipe, Run, replacing
+from lib_hellomeme.training.loop import Recipe, Run, save_network
 from lib_hellomeme.training.measure import MeasuringNetwork, fit_size, measuring_loss, own_error
 from lib_hellomeme.training.pool import sheet, to_pictures, to_tensor
 
@@ -55,9 +54,7 @@ class MeasureStage:
 
     def export(self) -> list[Path]:
         path = self.run.folder / FILE
-        tensors = {name: value.half().cpu().contiguous() for name, value in self.networks.state_dict().items()}
-        with replacing(path) as temporary:
-            save_file(tensors, temporary)
+        save_network(path, self.networks)
         return [path]
 
     @torch.no_grad()

@@ -8,8 +8,11 @@ from typing import TYPE_CHECKING, NamedTuple, Protocol
 import torch
 from torch import Tensor, nn
 
+from lib_hellomeme.networks.animatediff import AnimateDiffAdapter
 from lib_hellomeme.networks.control import ControlBase, ControlProjection, ProjectedControl
+from lib_hellomeme.networks.motion import MotionAdapter
 from lib_hellomeme.networks.reference import ReferenceAdapter
+from lib_hellomeme.networks.temporal import TemporalTransformer
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -103,9 +106,34 @@ class Adapters(nn.Module):
             _silence(projector.proj)
             _silence(projector.attn.proj)
 
+    def parts(self) -> tuple[nn.Module, nn.Module, nn.Module]:
+        """As they are published: reference, control base, control projection."""
+        return self.reference, self.control.base, self.control.projection
 
-def _silence(convolution: nn.Module) -> None:
-    for parameter in convolution.parameters():
+
+def new_motion() -> MotionAdapter:
+    """v5's motion adapter. At first it adds nothing; where ends are known it doubles what goes through, as published:
+    the transformer over the padded frames has a residual of its own."""
+    adapter = MotionAdapter(WIDTHS)
+    _silence_transformers(adapter)
+    return adapter
+
+
+def new_animatediff() -> AnimateDiffAdapter:
+    """AnimateDiff's layers, none in the middle block. At first they add nothing."""
+    adapter = AnimateDiffAdapter(WIDTHS)
+    _silence_transformers(adapter)
+    return adapter
+
+
+def _silence_transformers(adapter: nn.Module) -> None:
+    for layer in adapter.modules():
+        if isinstance(layer, TemporalTransformer):
+            _silence(layer.proj_out)
+
+
+def _silence(layer: nn.Module) -> None:
+    for parameter in layer.parameters():
         nn.init.zeros_(parameter)
 
 

@@ -15,7 +15,7 @@ from safetensors import safe_open
 from safetensors.torch import load_file, save_file
 from torch import Tensor
 
-from lib_hellomeme.training.data import Person, Request, draw_people
+from lib_hellomeme.training.data import Person, Request, draw_people, draw_person
 from lib_hellomeme.training.loop import replacing
 from lib_hellomeme.training.models import LATENT_SCALE
 
@@ -41,13 +41,14 @@ def make_pool(
     vae: AutoencoderKL,
     tokens: Callable[[str], list[int]],
     workers: int,
+    draw_one: Callable[[Request, int], Person] = draw_person,
 ) -> Pool:
     """The pool in the file `path`; where that holds another one, or none, it is drawn, encoded and written first."""
     weights = zlib.crc32(b"".join(value.cpu().numpy().tobytes() for value in vae.state_dict().values()))
     made_of = json.dumps({**request._asdict(), "people": people, "vae": weights})
     if not path.is_file() or _made_of(path) != made_of:
         print(f"drawing {people} people in {request.views} views", flush=True)
-        records = [_record(person, vae, tokens) for person in draw_people(request, range(people), workers)]
+        records = [_record(person, vae, tokens) for person in draw_people(request, range(people), workers, draw_one)]
         stacked = {name: torch.stack([record[name] for record in records]) for name in records[0]}
         with replacing(path) as temporary:
             save_file(stacked, temporary, {"made_of": made_of})

@@ -19,9 +19,11 @@ from lib_hellomeme.standalone import train as command
 from lib_hellomeme.standalone.checkpoint import load_checkpoint
 from lib_hellomeme.standalone.lora import add_lora
 from lib_hellomeme.standalone.prompts import encode_prompt
-from lib_hellomeme.training.adapters import AdapterStage, Heads, predict_noise
+from lib_hellomeme.standalone.world import LORA, MOTION, NEEDED
+from lib_hellomeme.training.adapters import AdapterStage, Heads, heads_of, predict_noise
 from lib_hellomeme.training.autoencoder import UNSEEN, load_vae
 from lib_hellomeme.training.base import BaseStage
+from lib_hellomeme.training.command import STAGES
 from lib_hellomeme.training.diffusion import seeded
 from lib_hellomeme.training.loop import Recipe, Run, mixed_precision
 from lib_hellomeme.training.measure import load_measuring_network
@@ -49,9 +51,9 @@ def folder(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Path]:
     """All stages, one after the other, for two steps each."""
     folder = tmp_path_factory.mktemp("world")
     with pytest.MonkeyPatch.context() as patch:
-        for room in ("base", "adapters"):
+        for room in ("base", "adapters", "motion"):
             patch.setattr(f"lib_hellomeme.training.{room}.SAMPLING_STEPS", 2)
-        for stage in ("vae", "base", "adapters", "style", "measure"):
+        for stage in STAGES:
             command.run(arguments(stage, folder))
         yield folder
 
@@ -65,7 +67,7 @@ def work(folder: Path) -> Run:
 
 
 def test_losses_are_finite_and_sheets_are_drawn(folder: Path) -> None:
-    for stage in ("vae", "base", "adapters", "style", "measure"):
+    for stage in STAGES:
         losses = torch.load(folder / stage / "state.pt", weights_only=True)["losses"]
         assert len(losses) == 2
         assert np.isfinite(losses).all()
@@ -89,21 +91,19 @@ def test_users_code_loads_what_is_exported(folder: Path) -> None:
 
 
 def test_everything_exported_is_half_precision_and_small(folder: Path) -> None:
-    names = ("drawn-people", "hm5c_reference", "hm5_control_base", "hm5c_control_proj", "comic", "measure")
-    files = [folder / f"{name}.safetensors" for name in names]
+    files = [folder / name for name in (*NEEDED, *MOTION, LORA)]
     kinds = {str(value.dtype) for file in files for key, value in load_file(file).items() if not key.endswith("alpha")}
     assert kinds == {"torch.float16"}
-    # v5 motion (4.0 M) and AnimateDiff (4.2 M) still have to find room within 75 MB.
-    assert sum(file.stat().st_size for file in files) < (75 - 17) * 10**6
+    assert sum(file.stat().st_size for file in files) < 75e6
 
 
-@pytest.mark.parametrize("stage", ["vae", "adapters"])
+@pytest.mark.parametrize("stage", ["vae", "adapters", "motion"])
 def test_resumed_stages_are_the_same_bit_for_bit(
     stage: str, folder: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     for file in folder.glob("*.safetensors"):
         (tmp_path / file.name).write_bytes(file.read_bytes())
-    kind = {"vae": "autoencoder.VaeStage", "adapters": "adapters.AdapterStage"}[stage]
+    kind = {"vae": "autoencoder.VaeStage", "adapters": "adapters.AdapterStage", "motion": "motion.ClipStage"}[stage]
     whole = f"lib_hellomeme.training.{kind}.validate"
     with monkeypatch.context() as patch:
         # The first validation, after the first step, is where this run is killed.
@@ -196,7 +196,7 @@ def test_training_sees_what_the_recipe_draws(port: DiffusersPort) -> None:
 def test_adapters_lose_their_conditions_as_guidance_does(folder: Path) -> None:
     stage = AdapterStage(recipe("adapters"), work(folder), command.TOOLS)
     uncond = torch.tensor([True, False])
-    given = stage._heads(np.array([0, 1]), np.array([1, 0]), uncond)
+    given = heads_of(stage.pool, np.array([0, 1]), np.array([1, 0]), uncond, 64)
     assert (given.condition[0] == -1).all()
     assert (given.condition[1] > -1).any()
     assert (given.coefficients[0] == 0).all()
