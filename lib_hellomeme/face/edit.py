@@ -22,7 +22,7 @@ GROUPS: dict[str, tuple[str, ...]] = {
 }
 REST = ("cheek", "nose")
 
-UNHEARD = "the gains of brows, eyes, gaze, jaw and mouth do not act on the embeddings, which stay as they were found"
+UNHEARD = "gains of parts of the face act on coefficients, not on the embeddings, which stay as they were found"
 
 NEAREST = -1.0  # translation[2] of a head that no picture holds any more; an exaggerated way ends there
 FACING_ANGLE = 0.2  # radians that count as much as one coefficient in full, for the most neutral frame

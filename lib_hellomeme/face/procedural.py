@@ -9,6 +9,7 @@ from __future__ import annotations
 import zlib
 from collections.abc import Callable, Iterator, Sequence
 from fractions import Fraction
+from typing import Any
 
 import numpy as np
 
@@ -96,24 +97,16 @@ def shake(times: np.ndarray, random: np.random.Generator) -> Motion:
     return {"yaw": yaw}
 
 
+def _both(name: str, value: Any) -> dict[str, Any]:
+    return {f"{name}Left": value, f"{name}Right": value}
+
+
 # What the mouth does in a syllable, in full.
 VOWELS: tuple[dict[str, float], ...] = (
-    {
-        "jawOpen": 0.5,
-        "mouthLowerDownLeft": 0.35,
-        "mouthLowerDownRight": 0.35,
-        "mouthUpperUpLeft": 0.15,
-        "mouthUpperUpRight": 0.15,
-    },
-    {
-        "jawOpen": 0.22,
-        "mouthStretchLeft": 0.3,
-        "mouthStretchRight": 0.3,
-        "mouthSmileLeft": 0.15,
-        "mouthSmileRight": 0.15,
-    },
-    {"jawOpen": 0.3, "mouthFunnel": 0.45, "mouthPucker": 0.2},
-    {"jawOpen": 0.15, "mouthPucker": 0.5, "mouthFunnel": 0.2},
+    {"jawOpen": 0.6, **_both("mouthLowerDown", 0.35), **_both("mouthUpperUp", 0.15)},
+    {"jawOpen": 0.3, **_both("mouthStretch", 0.3), **_both("mouthSmile", 0.15)},
+    {"jawOpen": 0.38, "mouthFunnel": 0.45, "mouthPucker": 0.2},
+    {"jawOpen": 0.2, "mouthFunnel": 0.2, "mouthPucker": 0.5},
 )
 
 
@@ -122,11 +115,11 @@ def talk(times: np.ndarray, random: np.random.Generator) -> Motion:
     (Chandrasekaran et al., PLoS Computational Biology 2009), and the head stresses one of some syllables (1 to 2 Hz:
     Pedersen et al., PLoS Computational Biology 2022)."""
     moved = {part: np.zeros(len(times)) for part in ("pitch", *(name for vowel in VOWELS for name in vowel))}
-    for start in _starts(times, random, length=2.6, pause=0.6):
-        time, end = start, start + random.uniform(1.2, 1.9)
+    for start in _starts(times, random, length=2.8, pause=0.2):
+        time, end = start, start + random.uniform(1.7, 2.1)
         while time < end:
             length = random.uniform(0.19, 0.27)
-            shape = _pulse(times, time, 0.6 * length, 0, 0.8 * length) * random.uniform(0.4, 1.0)
+            shape = _pulse(times, time, 0.6 * length, 0, 0.8 * length) * random.uniform(0.5, 1.0)
             for name, amount in VOWELS[random.integers(len(VOWELS))].items():
                 moved[name] += amount * shape
             if random.random() < 0.3:
@@ -197,7 +190,7 @@ MOTIONS: dict[str, Callable[[np.ndarray, np.random.Generator], Motion]] = {
 def _starts(times: np.ndarray, random: np.random.Generator, length: float, pause: float) -> Iterator[float]:
     """When something of at most this length (s) begins, so that it ends in time; the first soon, the others after
     pauses with this mean (s), log-normal."""
-    start = min(random.uniform(0.1, 0.6), max(times[-1] - length, 0.0))
+    start = min(random.uniform(0.1, 1.5), max(times[-1] - length, 0.0))
     while start + length <= times[-1]:
         yield start
         start += length + pause * random.lognormal(-0.125, 0.5)
@@ -206,7 +199,3 @@ def _starts(times: np.ndarray, random: np.random.Generator, length: float, pause
 def _pulse(times: np.ndarray, start: float, rise: float, hold: float, fall: float) -> np.ndarray:
     """From 0 to 1 and back; durations in s."""
     return ease((times - start) / rise) - ease((times - start - rise - hold) / fall)
-
-
-def _both(name: str, values: np.ndarray) -> Motion:
-    return {f"{name}Left": values, f"{name}Right": values}

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -14,7 +14,7 @@ from torch import Tensor, nn
 from lib_hellomeme.checkpoints.catalog import files_of, find, need
 from lib_hellomeme.checkpoints.load import load_network, placed
 from lib_hellomeme.errors import FaceError
-from lib_hellomeme.face.edit import retarget
+from lib_hellomeme.face.edit import changed_groups, neutral_frame, numbered_frame, retarget
 from lib_hellomeme.face.extract import track_picture
 from lib_hellomeme.face.fit import fit_picture
 from lib_hellomeme.face.track import FaceFrame, FaceTrack
@@ -75,16 +75,26 @@ class Seen:
 
 
 @dataclass(frozen=True)
+class Recorded:
+    """What a frame of a driving track is driven from, see `retarget`."""
+
+    neutral: FaceFrame | None
+    first: FaceFrame
+
+
+@dataclass(frozen=True)
 class Portrait:
-    """The reference picture and the driving one."""
+    """The reference picture and the driving one, or a frame of a driving track, whose picture is black."""
 
     reference: Seen
     driving: Seen
+    recorded: Recorded | None = None
 
     @property
     def warnings(self) -> list[str]:
         """One line for everything that was not found or had to be chosen."""
-        named = (("Reference", self.reference), ("Driving picture", self.driving))
+        driving = "Driving track" if self.recorded else "Driving picture"
+        named = (("Reference", self.reference), (driving, self.driving))
         return [f"{name}: {warning}." for name, seen in named for warning in seen.track.warnings]
 
 
@@ -100,6 +110,38 @@ def read_portrait(
     if not driver.face.found:
         raise FaceError("No face was found in the driving picture: choose one that shows a face from the front.")
     return Portrait(Seen(reference, track_picture(reference, settings.box(), **wanted)), driver)
+
+
+def read_recorded(
+    settings: Settings,
+    reference: np.ndarray,
+    track: FaceTrack,
+    number: int = 0,
+    neutral: str = "absolute",
+    models: Path | None = None,
+) -> Portrait:
+    """Find the face in the reference, RGB uint8 (H, W, 3), that this frame of a track drives, counted from 0.
+
+    `neutral` is what `neutral_frame` takes. Raises FaceError where there is no such frame.
+    """
+    frame = numbered_frame(track, number)
+    recorded = Recorded(neutral_frame(track, neutral), track.frames[0])
+    black = np.zeros((frame.height, frame.width, 3), np.uint8)
+    seen = track_picture(reference, settings.box(), extractor=settings.extractor, models=models)
+    return Portrait(Seen(reference, seen), Seen(black, replace(track, frames=(frame,))), recorded)
+
+
+def limits(settings: Settings, networks: Networks, portrait: Portrait) -> list[str]:
+    """One line for each wish that these networks cannot hear."""
+    if networks.encoder is None:
+        return []
+    lines = []
+    if changed_groups(settings):
+        whose, remedy = ("PD-FGC", ": choose Expression from arkit") if networks.expression == "pdfgc" else ("CLIP", "")
+        lines.append(f"Gains of parts of the face act on coefficients, not on {whose}'s embeddings{remedy}.")
+    if portrait.recorded and networks.expression == "arkit" and portrait.driving.face.face_parts is None:
+        lines.append("Driving track: it holds no CLIP embeddings of eyes and mouth; zeros are taken.")
+    return lines
 
 
 def reenact(
@@ -120,7 +162,8 @@ def reenact(
     """
     own, driver, nobody = embedded(networks, portrait, port.device, port.dtype)
     picture, face, _ = fit_picture(portrait.reference.picture, own, width, height, settings.fit)
-    target = retarget(driver, face, settings)
+    recorded = portrait.recorded
+    target = retarget(driver, face, settings, *((recorded.neutral, recorded.first) if recorded else ()))
     faces = [target, face] if networks.generation == "v5c" else [target]  # v5c's write pass takes control too
     control, *write_control = controls(networks, faces, nobody, port.device, port.dtype)
     return Reenactment(
@@ -140,15 +183,17 @@ def embedded(
     networks: Networks, portrait: Portrait, device: torch.device, dtype: torch.dtype
 ) -> tuple[FaceFrame, FaceFrame, np.ndarray | None]:
     """The reference's and the driver's face with the embeddings that the networks take, and nobody's embedding, None
-    where it is zero."""
+    where it is zero. Raises FaceError for a driving track without the embeddings that the networks need."""
     own, driver = portrait.reference, portrait.driving
     if networks.encoder is None:
         return own.face, driver.face, None
     encoder = placed(networks.encoder, device, dtype)
     embed = with_pd_fgc if networks.expression == "pdfgc" else with_face_parts
-    faces = [embed(encoder, seen.picture, seen.face) for seen in (own, driver)]
+    if portrait.recorded and networks.expression == "pdfgc" and driver.face.pd_fgc is None:
+        raise FaceError("The driving track holds no PD-FGC embeddings: choose Expression from arkit.")
+    driving_face = driver.face if portrait.recorded else embed(encoder, driver.picture, driver.face)
     shown_nobody = networks.expression == "pdfgc" and networks.generation in ("v1", "v2")
-    return faces[0], faces[1], pd_fgc_of_nobody(encoder) if shown_nobody else None
+    return embed(encoder, own.picture, own.face), driving_face, pd_fgc_of_nobody(encoder) if shown_nobody else None
 
 
 def controls(

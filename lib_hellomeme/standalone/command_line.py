@@ -6,12 +6,15 @@ import argparse
 import sys
 from collections.abc import Mapping, Sequence
 from dataclasses import fields
+from pathlib import Path
 from typing import Any, NoReturn
 
-from lib_hellomeme.errors import HelloMemeError
+from lib_hellomeme.errors import HelloMemeError, SettingsError
 from lib_hellomeme.face.pictures import read_picture
+from lib_hellomeme.face.track import FaceTrack
 from lib_hellomeme.recipes import published
-from lib_hellomeme.settings import OPTION_FIELDS, Settings, option
+from lib_hellomeme.recipes.reenact import Portrait, read_portrait, read_recorded
+from lib_hellomeme.settings import OPTION_FIELDS, Settings, grouped_options
 from lib_hellomeme.standalone import (
     benchmark,
     benchmark_memory,
@@ -19,11 +22,14 @@ from lib_hellomeme.standalone import (
     download_command,
     evaluate,
     track_command,
+    track_editing,
+    track_making,
     train,
 )
 from lib_hellomeme.standalone.demo import run_demo
 from lib_hellomeme.standalone.drawing import Drawing
 from lib_hellomeme.standalone.host import DEFAULT_MODELS, PRECISIONS, EmbeddedHost
+from lib_hellomeme.standalone.option_arguments import add_options
 from lib_hellomeme.standalone.pictures import check_picture_path, save_picture
 from lib_hellomeme.standalone.samplers import SAMPLERS
 
@@ -62,7 +68,9 @@ def _parser(defaults: Mapping[str, Any] | None = None) -> argparse.ArgumentParse
     """`defaults` are those of `reenact` where they are not the usual ones."""
     parser = _Parser("python -m lib_hellomeme", description="Portraits that follow a driving face.")
     commands = parser.add_subparsers(required=True, metavar="COMMAND", parser_class=_Parser)
-    reenact = commands.add_parser("reenact", help="draw a portrait with the pose and expression of another picture")
+    reenact = commands.add_parser(
+        "reenact", help="draw a portrait with the pose and expression of another picture or of a track"
+    )
     reenact.set_defaults(run=_reenact)
     _add_files(reenact)
     _add_drawing(reenact)
@@ -73,6 +81,8 @@ def _parser(defaults: Mapping[str, Any] | None = None) -> argparse.ArgumentParse
     demo.add_argument("--out", default="outputs", metavar="DIR", help="where the pictures go (%(default)s)")
     for name, module, help in (
         ("track", track_command, "find the face in a video: a file to look at, to edit and to drive with"),
+        ("edit-track", track_editing, "change the head and the expression in tracks, smooth and join them"),
+        ("make-track", track_making, "make a track of a face that moves by itself, without a video"),
         ("download", download_command, "get published weight files"),
         ("train", train, "train the networks of the drawn world, stage by stage"),
         ("evaluate", evaluate, "measure pose, expression and identity of what the drawn world's weights draw"),
@@ -89,7 +99,15 @@ def _parser(defaults: Mapping[str, Any] | None = None) -> argparse.ArgumentParse
 def _add_files(parser: argparse.ArgumentParser) -> None:
     add = parser.add_argument
     add("--reference", required=True, metavar="PICTURE", help="the portrait")
-    add("--driving", required=True, metavar="PICTURE", help="where pose and expression come from")
+    add("--driving", required=True, metavar="FILE", help="where pose and expression come from: a picture or a track")
+    add("--frame", type=int, default=0, metavar="N", help="which of a driving track's frames, from 0 (%(default)s)")
+    add(
+        "--neutral",
+        default="absolute",
+        metavar="absolute|first|auto|N",
+        help="take a driving track's pose and expression as they are (absolute), or their difference from its first "
+        "frame, its calmest (auto) or another one (%(default)s)",
+    )
     add("--out", required=True, metavar="PICTURE", help="where the result goes: .png, .jpg or .webp")
     add("--checkpoint", metavar="FILE", help="an SD1.5 checkpoint in one file")
     add("--models", metavar="DIR", default=DEFAULT_MODELS, help="folder of the HelloMeme weight files (%(default)s)")
@@ -133,20 +151,9 @@ def _add_drawing(parser: argparse.ArgumentParser) -> None:
 
 def _add_settings(parser: argparse.ArgumentParser) -> None:
     """One argument for every option of `Settings`."""
-    group = parser.add_argument_group("following the face")
-    for name, entry in OPTION_FIELDS.items():
-        if name == "enabled":
-            continue
-        shown = option(entry)
-        help = shown.help.replace("%", "%%")
-        described: dict[str, Any] = {"default": entry.default, "help": f"{help} (%(default)s)"}
-        if isinstance(entry.default, bool):
-            described["action"] = argparse.BooleanOptionalAction
-        elif isinstance(entry.default, float):
-            described |= {"type": float, "metavar": "NUMBER"}
-        else:
-            described["metavar"] = "|".join(shown.choices) or "TEXT"
-        group.add_argument(f"--{name.replace('_', '-')}", **described)
+    for group, names in grouped_options().items():
+        shown = parser.add_argument_group(group.lower() or "following the face")
+        add_options(shown.add_argument, [name for name in names if name != "enabled"])
 
 
 def _reenact(chosen: argparse.Namespace) -> None:
@@ -155,13 +162,24 @@ def _reenact(chosen: argparse.Namespace) -> None:
     given = {entry.name: getattr(chosen, entry.name) for entry in fields(Drawing) if hasattr(chosen, entry.name)}
     drawing = Drawing(**given, width=width, height=height)
     check_picture_path(chosen.out)
-    reference, driving = read_picture(chosen.reference), read_picture(chosen.driving)
+    portrait = _read_portrait(chosen, settings)
     host = EmbeddedHost(chosen.checkpoint, chosen.models, chosen.lora, chosen.device, chosen.precision)
-    drawn = host.reenact(reference, driving, settings, drawing)
-    for warning in drawn.portrait.warnings:
+    drawn = host.follow(portrait, settings, drawing)
+    for warning in drawn.warnings:
         print(f"hellomeme: {warning}", file=sys.stderr)
     save_picture(drawn.picture, chosen.out)
     print(chosen.out)
+
+
+def _read_portrait(chosen: argparse.Namespace, settings: Settings) -> Portrait:
+    """With the driving picture, or a frame of the driving track."""
+    reference, models = read_picture(chosen.reference), Path(chosen.models)
+    if Path(chosen.driving).suffix.lower() == ".json":
+        track = FaceTrack.load(chosen.driving)
+        return read_recorded(settings, reference, track, chosen.frame, chosen.neutral, models)
+    if (chosen.frame, chosen.neutral) != (0, "absolute"):
+        raise SettingsError(f"--frame and --neutral are for tracks, and {chosen.driving} is none: leave them out.")
+    return read_portrait(settings, reference, read_picture(chosen.driving), models)
 
 
 def _lora(text: str) -> tuple[str, float]:

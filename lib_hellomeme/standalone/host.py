@@ -12,7 +12,7 @@ import torch
 
 from lib_hellomeme.errors import HostError, MissingFileError
 from lib_hellomeme.recipes.hellomeme import Reenactment
-from lib_hellomeme.recipes.reenact import Networks, Portrait, load_networks, read_portrait, reenact
+from lib_hellomeme.recipes.reenact import Networks, Portrait, limits, load_networks, read_portrait, reenact
 from lib_hellomeme.settings import Settings
 from lib_hellomeme.standalone.checkpoint import load_checkpoint
 from lib_hellomeme.standalone.drawing import Drawing, draw
@@ -30,6 +30,7 @@ class Drawn:
 
     picture: np.ndarray
     portrait: Portrait
+    warnings: tuple[str, ...]  # one line for everything that was not found, had to be chosen or cannot be done
 
 
 class EmbeddedHost:
@@ -70,7 +71,8 @@ class EmbeddedHost:
         """`reenact` where the faces are known already."""
         look = self._look(settings, drawing)
         reenactment = self.reenactment(portrait, settings, drawing, look)
-        return Drawn(draw(self.model, drawing, reenactment, progress, look.prompts), portrait)
+        warnings = [*portrait.warnings, *limits(settings, self._networks_of(settings), portrait)]
+        return Drawn(draw(self.model, drawing, reenactment, progress, look.prompts), portrait, tuple(warnings))
 
     def reenactment(
         self, portrait: Portrait, settings: Settings, drawing: Drawing, look: Look | None = None

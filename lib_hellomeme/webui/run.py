@@ -20,7 +20,7 @@ from torch import Tensor, nn
 
 from lib_hellomeme.errors import HostError
 from lib_hellomeme.recipes.hellomeme import Reenactment
-from lib_hellomeme.recipes.reenact import Networks, Portrait, read_portrait, reenact
+from lib_hellomeme.recipes.reenact import Networks, Portrait, limits, read_portrait, reenact
 from lib_hellomeme.settings import OPTION_FIELDS, Settings, infotext_key
 from lib_hellomeme.unet.forge import ForgePort
 from lib_hellomeme.unet.ldm import LdmPort
@@ -59,12 +59,13 @@ def prepare(p: Any, arguments: Any) -> None:
         check_complete(request.settings)
         find_original(request.settings)
         portrait = read_pictures(request)
-        p.hellomeme = Run(request.settings, portrait, networks_of(request.settings))
+        networks = networks_of(request.settings)
+        p.hellomeme = Run(request.settings, portrait, networks)
     except Exception as error:
         refuse(p, error)
         return
     p.extra_generation_params |= request.settings.to_infotext()
-    for warning in portrait.warnings:
+    for warning in [*portrait.warnings, *limits(request.settings, networks, portrait)]:
         note(p, warning)
 
 

@@ -23,7 +23,7 @@ from lib_hellomeme.webui.original import Look
 from tests.tiny import CONTEXT_WIDTH, diffusers_unet
 
 OWN_LOOK = Look(lambda picture: torch.zeros(1, 4, 8, 8))
-NETWORKS = SimpleNamespace(reference=nn.Identity())
+NETWORKS = SimpleNamespace(reference=nn.Identity(), encoder=None)
 
 
 class Processing:
