@@ -125,11 +125,15 @@ def _video_frames(video: Video) -> Iterator[tuple[np.ndarray, Fraction]]:
                     break
                 continue
             for frame in decoded:
-                time = Fraction(index) / video.fps if frame.pts is None else frame.pts * Fraction(frame.time_base)
-                start = time if start is None else start
-                pauses += time - start - end if constant and time - start - end > UNUSUAL_PAUSE else 0
-                yield _upright(frame), time - start
-                index, end = index + 1, time - start + 1 / video.fps
+                stamp = Fraction(index) / video.fps if frame.pts is None else frame.pts * Fraction(frame.time_base)
+                if start is None:
+                    start = stamp
+                elif stamp - start < end - 1 / video.fps:  # another clock: recordings one after the other
+                    start = stamp - end
+                elif constant and stamp - start - end > UNUSUAL_PAUSE:
+                    pauses += stamp - start - end
+                yield _upright(frame), stamp - start
+                index, end = index + 1, stamp - start + 1 / video.fps
         video.warnings += _damages(video.path.name, skipped, pauses, _length(container) - end)
 
 

@@ -131,6 +131,14 @@ def test_a_video_broken_in_the_middle_gives_the_rest_and_a_warning(tmp_path, suf
     assert all("damaged" in warning and warning.count("\n") == 0 for warning in video.warnings)
 
 
+def test_recordings_one_after_the_other_go_on_in_time(tmp_path):
+    """Each MPEG-TS part begins its own clock."""
+    parts = [write_video(tmp_path / f"{index}.ts", grey_steps(10)).read_bytes() for index in range(2)]
+    (tmp_path / "a.ts").write_bytes(b"".join(parts))
+    times = [time for _, time in open_video(tmp_path / "a.ts").frames()]
+    assert times == [Fraction(index, 25) for index in range(20)]
+
+
 def test_long_sound_and_long_pictures_are_no_damage(tmp_path):
     times = [Fraction(index, 25) for index in range(10)]
     for suffix in (".mp4", ".mkv"):
