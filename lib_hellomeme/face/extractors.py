@@ -7,11 +7,13 @@ from pathlib import Path
 from lib_hellomeme.errors import FaceError, HelloMemeError
 from lib_hellomeme.face.extractor import Extractor
 from lib_hellomeme.face.mediapipe_solutions import MediaPipeSolutions
+from lib_hellomeme.face.mediapipe_tasks import MediaPipeTasks
 from lib_hellomeme.face.published_onnx import PublishedOnnx
 
 # By the names that the settings have for them, the preferred first.
 EXTRACTORS: dict[str, type[Extractor]] = {
     "onnx": PublishedOnnx,
+    "tasks": MediaPipeTasks,
     "solutions": MediaPipeSolutions,
 }
 EASIEST = "solutions"  # to get: its complaint is shown where nothing is there

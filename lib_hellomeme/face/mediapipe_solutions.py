@@ -72,7 +72,7 @@ class MediaPipeSolutions:
 
         Each is (478, 3): x right, y down and z away from the camera, all in px; z is relative to the head's middle.
         """
-        with _quiet_native_logs():
+        with quiet_native_logs():
             found = self._fit(picture)
             for box in self._detect(picture):
                 if not any(_covers(mesh, box) for mesh in found):
@@ -86,7 +86,7 @@ class MediaPipeSolutions:
     def _fitting(self, faces: int) -> Iterator[Callable[[np.ndarray], list[np.ndarray]]]:
         """The function from a picture to the meshes of up to `faces` faces, which remembers those of the last one."""
         with contextlib.ExitStack() as stack:
-            with _quiet_native_logs():  # its threads talk while it starts, until a first picture went through
+            with quiet_native_logs():  # its threads talk while it starts, until a first picture went through
                 mesh = stack.enter_context(
                     self._solutions.face_mesh.FaceMesh(refine_landmarks=True, max_num_faces=faces)
                 )
@@ -128,14 +128,23 @@ class MediaPipeSolutions:
 
 
 def _process(mesh: Any, picture: np.ndarray) -> list[np.ndarray]:
-    """On a square, as FaceMesh skews tilted faces of other pictures ("only supported for the square ROI")."""
+    square = squared(picture)
+    faces = mesh.process(square).multi_face_landmarks or []
+    return [landmark_points(face.landmark, square.shape[0]) for face in faces]
+
+
+def squared(picture: np.ndarray) -> np.ndarray:
+    """Black on the right or below: MediaPipe skews tilted faces of other pictures ("only for the square ROI")."""
     height, width = picture.shape[:2]
     side = max(height, width)
-    square = picture
-    if height != width:
-        square = cv2.copyMakeBorder(picture, 0, side - height, 0, side - width, cv2.BORDER_CONSTANT, value=(0, 0, 0))
-    faces = mesh.process(square).multi_face_landmarks or []
-    return [np.array([[point.x, point.y, point.z] for point in face.landmark]) * side for face in faces]
+    if height == width:
+        return picture
+    return cv2.copyMakeBorder(picture, 0, side - height, 0, side - width, cv2.BORDER_CONSTANT, value=(0, 0, 0))
+
+
+def landmark_points(landmarks: Any, side: int) -> np.ndarray:
+    """MediaPipe's landmarks to (n, 3) px."""
+    return np.array([[point.x, point.y, point.z] for point in landmarks]) * side
 
 
 def _starts(length: int, side: int) -> list[int]:
@@ -162,7 +171,7 @@ def _area(mesh: np.ndarray) -> float:
 
 def _import_solutions() -> ModuleType:
     try:
-        with _quiet_native_logs():
+        with quiet_native_logs():
             import mediapipe
     except ImportError as error:
         raise DependencyError("mediapipe is not installed; install mediapipe==0.10.21 to find faces") from error
@@ -172,7 +181,7 @@ def _import_solutions() -> ModuleType:
 
 
 @contextlib.contextmanager
-def _quiet_native_logs() -> Iterator[None]:
+def quiet_native_logs() -> Iterator[None]:
     """Drops MediaPipe's native log lines, which no option silences; passes on what else is written to stderr."""
     with _STDERR, tempfile.TemporaryFile() as log:
         sys.stderr.flush()

@@ -192,6 +192,6 @@ def test_a_mediapipe_without_solutions_is_one_line(monkeypatch):
 def test_native_logs_are_dropped_and_other_lines_kept(capfd):
     import os
 
-    with mediapipe_solutions._quiet_native_logs():
+    with mediapipe_solutions.quiet_native_logs():
         os.write(2, b"W0000 00:00:1795180533.914518    6118 inference_feedback_manager.cc:114] Feedback\nkeep me\n")
     assert capfd.readouterr().err == "keep me\n"
