@@ -11,7 +11,7 @@ from lib_hellomeme.errors import FaceError, HostError, MissingFileError
 from lib_hellomeme.settings import Settings
 from lib_hellomeme.standalone import host as host_module
 from lib_hellomeme.standalone.drawing import Drawing
-from lib_hellomeme.standalone.host import EmbeddedHost, choose_device
+from lib_hellomeme.standalone.host import PRECISIONS, EmbeddedHost, choose_device
 from lib_hellomeme.standalone.random_weights import write_checkpoint
 
 SMALL = Drawing("a woman", "a man", steps=2, cfg=3.0, seed=3, width=128, height=128)
@@ -134,10 +134,12 @@ def test_missing_files_are_one_line(weights, faces, tmp_path):
         drawn(empty, faces.reference, faces.mirrored)
 
 
-def test_precision_and_other_weights_change_little_and_much(weights, host, faces, tmp_path):
-    half = EmbeddedHost(weights.checkpoint, weights.networks, device="cpu", precision="bfloat16")
+@pytest.mark.parametrize("precision", ["float16", "bfloat16"])
+def test_precision_and_other_weights_change_little_and_much(weights, host, faces, tmp_path, precision):
+    half = EmbeddedHost(weights.checkpoint, weights.networks, device="cpu", precision=precision)
     exact = drawn(host, faces.reference, faces.mirrored).astype(float)
     rounded = drawn(half, faces.reference, faces.mirrored)
+    assert {parameter.dtype for parameter in half.model.unet.parameters()} == {PRECISIONS[precision]}
     other = EmbeddedHost(write_checkpoint(tmp_path / "other.safetensors", seed=1), weights.networks, device="cpu")
     another = drawn(other, faces.reference, faces.mirrored)
     assert 0 < np.abs(exact - rounded).mean() < np.abs(exact - another).mean() / 5
