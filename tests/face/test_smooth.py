@@ -32,7 +32,7 @@ def delay(signal: np.ndarray, smoothed: np.ndarray) -> float:
     return float(shifts[int(np.argmin(errors))])
 
 
-@pytest.mark.parametrize("hertz", [0.3, 0.6, 1.2])
+@pytest.mark.parametrize("hertz", [0.3, 0.6, 1.2, 2.0])
 def test_no_delay_where_a_single_run_has_one(hertz):
     nod = 0.3 * np.sin(2 * np.pi * hertz * SECONDS)
     assert abs(delay(nod, yaw_of(smooth_track(track_of(nod))))) <= 0.2
