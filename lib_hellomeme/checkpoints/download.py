@@ -422,7 +422,10 @@ def _lock(file: BinaryIO) -> None:
 def _disk_trouble(error: OSError, target: Path) -> str:
     if error.errno in (errno.ENOSPC, errno.EDQUOT):
         return f"there is no room on the disk for {target}: free some and start again, it goes on where it stopped"
-    return f"{target} cannot be written: {error.strerror or error}"
+    reason = error.strerror or error
+    if isinstance(error, PermissionError) and target.exists():  # Windows replaces no file that a program has mapped
+        return f"{target} cannot be replaced ({reason}): close the webui or program that uses it and start again"
+    return f"{target} cannot be written: {reason}"
 
 
 def _host(url: str) -> str:

@@ -431,6 +431,24 @@ def test_a_folder_that_is_a_file_is_one_line(hub, tmp_path):
     Downloader(hub, tmp_path / "models").fails("models.hm2_reference.safetensors cannot be written: ")
 
 
+def test_a_file_in_use_is_one_line_and_nothing_is_lost(fetch, monkeypatch):
+    """As on Windows, where networks that are loaded keep their files mapped."""
+    fetch.target.write_bytes(OLD)
+    replace = os.replace
+
+    def refuse(source, target):
+        if Path(target) == fetch.target:
+            raise PermissionError(errno.EACCES, "Access is denied", str(target))
+        replace(source, target)
+
+    with monkeypatch.context() as patch:
+        patch.setattr(os, "replace", refuse)
+        fetch.fails("cannot be replaced .Access is denied.: close the webui")
+    assert fetch.target.read_bytes() == OLD
+    fetch()
+    fetch.check(weights())
+
+
 @pytest.mark.parametrize("name", ["HELLOMEME_OFFLINE", "HF_HUB_OFFLINE"])
 def test_offline_means_no_request(hub, fetch, monkeypatch, name):
     monkeypatch.setenv(name, "1")
