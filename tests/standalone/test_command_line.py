@@ -122,6 +122,7 @@ def test_loras_and_their_weights(text, expected):
 
 def test_the_demo_leaves_pictures_and_says_what_they_are(tmp_path, monkeypatch, capsys):
     monkeypatch.setattr(demo, "SIDE", 128)
+    monkeypatch.setattr(demo, "WORLD", tmp_path)  # without weights
     assert main(["demo", "--out", str(tmp_path)]) == 0
     said = capsys.readouterr().out
     assert "random" in said
