@@ -41,7 +41,7 @@ def turning_head() -> Iterator[np.ndarray]:
 
 
 def turned(picture: np.ndarray, yaw: float, pitch: float) -> np.ndarray:
-    """What stands out of the picture moves across it, as far as the ellipsoid of the head stands out there (radians)."""
+    """What stands out of the picture moves across it, as far as the ellipsoid of the head does there (radians)."""
     y, x = np.mgrid[: picture.shape[0], : picture.shape[1]].astype(np.float32)
     away = ((x - HEAD[0]) / RADII[0]) ** 2 + ((y - HEAD[1]) / RADII[1]) ** 2
     height = DEPTH * np.clip(1.0 - away, 0.0, 1.0)

@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
+import subprocess
+import sys
 from dataclasses import replace
 from fractions import Fraction
+from pathlib import Path
 
 import av
 import numpy as np
@@ -84,6 +87,42 @@ def test_pictures_that_change_their_size_are_stretched(tmp_path):
     write_preview(Changing(), track, tmp_path / "b.mp4")  # type: ignore[arg-type]
     shapes = {picture.shape for picture, _ in open_video(tmp_path / "b.mp4").frames()}
     assert shapes == {(48 + CAPTION_HEIGHT, 128, 3)}
+
+
+LONG = """
+import resource
+import sys
+from pathlib import Path
+from fractions import Fraction
+import numpy as np
+from lib_hellomeme.face.preview import write_preview
+from tests.face.test_preview import track_of
+
+class Endless:
+    fps = Fraction(25)
+    def __init__(self, folder, count):
+        self.path, self.count = folder / "none.mp4", count
+    def frames(self):
+        for index in range(self.count):
+            yield np.full((128, 128, 3), index % 256, np.uint8), Fraction(index, 25)
+
+peaks = []
+track = track_of([Fraction(0)], [(128, 128)])
+for count in (300, 3000):
+    long = type(track)(track.fps, track.frames * count, track.measured, track.extractor)
+    write_preview(Endless(Path(sys.argv[1]), count), long, Path(sys.argv[1]) / "a.mp4")
+    peaks.append(resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024)
+print(peaks[1] - peaks[0])
+"""
+
+
+def test_memory_does_not_grow_with_the_length(tmp_path):
+    """300 against 3000 frames, whose previews would take 310 MB."""
+    pytest.importorskip("resource")
+    root = Path(__file__).parents[2]
+    command = [sys.executable, "-c", LONG, str(tmp_path)]
+    done = subprocess.run(command, cwd=root, capture_output=True, text=True, check=True)
+    assert float(done.stdout) < 50
 
 
 def test_a_place_that_cannot_be_written_is_one_line(tmp_path):
