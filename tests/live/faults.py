@@ -74,10 +74,10 @@ def kinds(checks: Checks) -> None:
 
 def start_and_end(checks: Checks) -> None:
     plain, whole = checks.draw()[0], checks.draw(UNIT)[0]
-    last, early = checks.draw({**UNIT, "start": 0.75})[0], checks.draw({**UNIT, "end": 0.25})[0]
+    late, early = checks.draw({**UNIT, "start": 0.5})[0], checks.draw({**UNIT, "end": 0.25})[0]
     parts = [{**UNIT, "end": 0.25}, {**UNIT, "start": 0.25}]
-    checks.say("the last of four steps alone", ROUNDING < distance(last, plain) != distance(whole, plain))
-    checks.say("the first of four steps alone", ROUNDING < distance(early, plain) != distance(whole, plain))
+    for name, part in (("the last two of four steps", late), ("the first of four steps", early)):
+        checks.say(f"{name} alone", distance(part, plain) > ROUNDING < distance(part, whole))
     clean = [{**part, "writing": "once"} for part in parts]
     checks.alike("two units after each other make one", checks.draw(*clean)[0], checks.draw(CLEAN)[0])
 

@@ -44,6 +44,7 @@ def same_noise(on: int):
     from lib_hellomeme.recipes import reference
 
     replaced.close()
+    last.update(timestep=None, unit=0)
     if not on:
         return "noise as ever"
     hook = sys.modules["scripts.hook"]
