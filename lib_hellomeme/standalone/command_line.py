@@ -25,6 +25,7 @@ from lib_hellomeme.standalone import (
     track_editing,
     track_making,
     train,
+    webui_config,
 )
 from lib_hellomeme.standalone.demo import run_demo
 from lib_hellomeme.standalone.drawing import Drawing
@@ -86,6 +87,7 @@ def _parser(defaults: Mapping[str, Any] | None = None) -> argparse.ArgumentParse
         ("download", download_command, "get published weight files"),
         ("train", train, "train the networks of the drawn world, stage by stage"),
         ("evaluate", evaluate, "measure pose, expression and identity of what the drawn world's weights draw"),
+        ("write-yaml", webui_config, "write what A1111 needs to load a narrow checkpoint"),
         ("benchmark", benchmark, "time a sampling step with HelloMeme against the plain one"),
         ("benchmark-memory", benchmark_memory, "measure what HelloMeme adds to the peak memory of a drawing"),
         ("benchmark-reference", benchmark_reference, "time a sampling step with reference banks against the plain one"),
