@@ -10,7 +10,7 @@ from typing import NamedTuple
 import numpy as np
 
 from lib_hellomeme.face.landmarks import ALL_POINTS, ANCHORS
-from lib_hellomeme.face.mean_face import mean_face
+from lib_hellomeme.face.mean_face import mean_face_with_irises
 from lib_hellomeme.face.pose import CAMERA_DISTANCE, FaceFit
 from lib_hellomeme.face.track import ARKIT_INDEX, ARKIT_NAMES
 
@@ -47,9 +47,7 @@ def upright_face(mesh: np.ndarray, fit: FaceFit) -> np.ndarray:
 
     Only where the landmarks are seen is used; their depth is the fitted average face's, which is steadier than theirs.
     """
-    face = mean_face()
-    irises = [face[list(side.eye_corners)].mean(axis=0, keepdims=True).repeat(5, axis=0) for side in (RIGHT, LEFT)]
-    posed = np.concatenate([face, *irises]) @ fit.matrix
+    posed = mean_face_with_irises() @ fit.matrix
     seen = (mesh[:, :2] - fit.origin) / fit.width * [1.0, -1.0]
     across = seen * (1.0 - posed[:, 2:] / CAMERA_DISTANCE)  # undoes the perspective
     return np.column_stack([across, posed[:, 2]]) @ fit.matrix.T

@@ -11,6 +11,7 @@ from lib_hellomeme.errors import FaceError
 from lib_hellomeme.face.camera import FOCAL_LENGTH, FOCAL_SIZE, head_translation
 from lib_hellomeme.face.extractor import Extractor
 from lib_hellomeme.face.extractors import open_extractor
+from lib_hellomeme.face.insightface_faces import InsightFace
 from lib_hellomeme.face.pose import PUBLISHED_OFFSET
 from lib_hellomeme.face.track import ARKIT_NAMES, FaceFrame, FaceTrack
 from lib_hellomeme.face.which import WhichFace, centre, choose
@@ -76,8 +77,6 @@ def likeness(
         raise FaceError("there is no reference to compare faces with: give one, or choose a face by size or place")
     if len(faces) == 1:
         return [1.0]
-    from lib_hellomeme.face.insightface_faces import InsightFace
-
     return InsightFace(models).likeness(reference, picture, faces)
 
 

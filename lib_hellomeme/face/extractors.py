@@ -6,6 +6,7 @@ from pathlib import Path
 
 from lib_hellomeme.errors import FaceError, HelloMemeError
 from lib_hellomeme.face.extractor import Extractor
+from lib_hellomeme.face.insightface_faces import InsightFace
 from lib_hellomeme.face.mediapipe_solutions import MediaPipeSolutions
 from lib_hellomeme.face.mediapipe_tasks import MediaPipeTasks
 from lib_hellomeme.face.published_onnx import PublishedOnnx
@@ -15,6 +16,7 @@ EXTRACTORS: dict[str, type[Extractor]] = {
     "onnx": PublishedOnnx,
     "tasks": MediaPipeTasks,
     "solutions": MediaPipeSolutions,
+    "insightface": InsightFace,
 }
 EASIEST = "solutions"  # to get: its complaint is shown where nothing is there
 

@@ -10,7 +10,7 @@ import numpy as np
 
 from lib_hellomeme.face.camera import FOCAL_LENGTH, head_translation, rotation_angles, rotation_matrix
 from lib_hellomeme.face.landmarks import ANCHORS, FACE_SPAN, MESH_POINTS
-from lib_hellomeme.face.mean_face import mean_face
+from lib_hellomeme.face.mean_face import mean_face_with_irises
 
 
 class HeadOffset(NamedTuple):
@@ -31,6 +31,7 @@ PUBLISHED_OFFSET = HeadOffset((0.0, 0.0, 0.0), (0.0, 0.0, 0.0), unit=224 * 0.65 
 # picture does not matter: the published network, too, sees only a crop about the face.
 CAMERA_DISTANCE = 8.0
 
+_SPAN = np.array(FACE_SPAN)
 REFINED = (cv2.TERM_CRITERIA_COUNT + cv2.TERM_CRITERIA_EPS, 20, 1e-4)  # to 0.001 degrees, in half of OpenCV's time
 
 _MOVING = {*ANCHORS["mouth_outer"], *ANCHORS["mouth_inner"], *ANCHORS["right_eye"], *ANCHORS["left_eye"]}
@@ -51,26 +52,32 @@ def head_pose(fit: FaceFit, width: int, height: int) -> tuple[np.ndarray, np.nda
     return rotation_angles(rotation_matrix(np.array(PUBLISHED_OFFSET.rotation)) @ fit.matrix), translation
 
 
-def fit_face(mesh: np.ndarray, used: np.ndarray | None = None) -> FaceFit:
+def fit_face(mesh: np.ndarray, box: np.ndarray | None = None, used: np.ndarray | None = None) -> FaceFit:
     """(478, 3) px landmarks, unknown ones NaN, to the average face's pose, from their x and y alone.
 
-    used: indices of the landmarks to fit to, of which at least three must be known; by default fitted_points().
-    SQPNP (Terzakis, Lourakis, ECCV 2020), then Levenberg-Marquardt.
+    box: (4,) px that the face spans, by default face_span(mesh). used: indices of the landmarks to fit to, of which at
+    least three must be known; by default fitted_points(). SQPNP (Terzakis, Lourakis, ECCV 2020), then
+    Levenberg-Marquardt.
     """
     used = fitted_points() if used is None else used
     used = used[~np.isnan(mesh[used, 0])]
-    span = mesh[list(FACE_SPAN), :2]
-    low, high = np.nanmin(span, axis=0), np.nanmax(span, axis=0)
-    centre = (low + high) / 2
-    focal = (high - low).max() * CAMERA_DISTANCE
+    box = face_span(mesh) if box is None else box
+    centre = (box[:2] + box[2:]) / 2
+    focal = (box[2:] - box[:2]).max() * CAMERA_DISTANCE
     camera = np.array([[focal, 0.0, centre[0]], [0.0, focal, centre[1]], [0.0, 0.0, 1.0]])
     flip = np.diag([1.0, -1.0, -1.0])  # OpenCV: y down, z away from the camera
-    model, seen = mean_face()[used] @ flip, np.ascontiguousarray(mesh[used, :2])
+    model, seen = mean_face_with_irises()[used] @ flip, np.ascontiguousarray(mesh[used, :2])
     _, turn, shift = cv2.solvePnP(model, seen, camera, None, flags=cv2.SOLVEPNP_SQPNP)
     turn, shift = cv2.solvePnPRefineLM(model, seen, camera, None, turn, shift, REFINED)
     column, _ = cv2.Rodrigues(turn)
     origin = shift[:2, 0] / shift[2, 0] * focal + centre
     return FaceFit((flip @ column @ flip).T, origin, float(focal / shift[2, 0]))
+
+
+def face_span(mesh: np.ndarray) -> np.ndarray:
+    """(478, 3) px landmarks to the box (4,) about those of FACE_SPAN."""
+    span = mesh[_SPAN, :2]
+    return np.concatenate([np.nanmin(span, axis=0), np.nanmax(span, axis=0)])
 
 
 @functools.cache

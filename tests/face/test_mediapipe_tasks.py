@@ -117,7 +117,7 @@ def test_a_face_at_the_pictures_side_is_seen_from_straight_ahead(angles, place):
 
 
 def test_without_the_file_it_is_one_line(tmp_path):
-    with pytest.raises(MissingFileError, match=f"^{FILE} is not in .*get it from https://"):
+    with pytest.raises(MissingFileError, match=rf"^{FILE} is not in .*get it from https://"):
         track_picture(ASTRONAUT, extractor="tasks", models=tmp_path)
     assert track_picture(ASTRONAUT, models=tmp_path).warnings == ()
 
@@ -136,5 +136,5 @@ def test_a_damaged_file_is_one_line_or_one_warning(tmp_path):
 def test_without_mediapipe_it_is_one_line(tmp_path, monkeypatch):
     (tmp_path / FILE).write_bytes(b"a model")
     monkeypatch.setitem(sys.modules, "mediapipe", None)
-    with pytest.raises(DependencyError, match="mediapipe is not installed, which face_landmarker.task needs"):
+    with pytest.raises(DependencyError, match="mediapipe is not installed, which face_landmarker"):
         MediaPipeTasks(tmp_path)
