@@ -1,7 +1,8 @@
 """A small extension for measurements in a real A1111, beside sd-webui-controlnet. Link the folder
 `tests/live/instruments` into the webui's extensions. It adds two addresses:
 
-GET  /hellomeme/unet_seconds      what each UNet call took since the last time this was asked, write passes included
+GET  /hellomeme/unet_seconds      what each UNet call took since the last time this was asked, write passes included: by
+                                  the clock, and of the processor
 POST /hellomeme/same_noise/{on}   1: ControlNet and HelloMeme give references the same noise, and encode them to the
                                   mean of the VAE's posterior; 0: each its own, as ever
 """
@@ -14,7 +15,7 @@ from unittest import mock
 import torch
 from modules import script_callbacks
 
-seconds: list[float] = []
+seconds: list[tuple[float, float]] = []
 replaced = ExitStack()
 last = {"timestep": None, "unit": 0}
 
@@ -22,8 +23,13 @@ last = {"timestep": None, "unit": 0}
 def watch(model):
     """Time every call of a model's UNet: our hooks are the first, so they enclose everybody's."""
     unet, began = model.model.diffusion_model, []
-    unet.register_forward_pre_hook(lambda *_: began.append(time.perf_counter()))
-    unet.register_forward_hook(lambda *_: seconds.append(time.perf_counter() - began.pop()))
+
+    def finish(*_):
+        clock, processor = began.pop()
+        seconds.append((time.perf_counter() - clock, time.process_time() - processor))
+
+    unet.register_forward_pre_hook(lambda *_: began.append((time.perf_counter(), time.process_time())))
+    unet.register_forward_hook(finish)
 
 
 def asked_seconds():
