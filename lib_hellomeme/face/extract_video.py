@@ -25,7 +25,7 @@ from lib_hellomeme.face.extract import (
 )
 from lib_hellomeme.face.extractor import Extractor
 from lib_hellomeme.face.track import FaceFrame, FaceTrack
-from lib_hellomeme.face.which import STRANGE_LOOK, Person, WhichFace, choose, look, match
+from lib_hellomeme.face.which import STRANGE_LOOK, Person, WhichFace, centre, choose, look, match, size
 from lib_hellomeme.video.decode import Video, open_video
 
 Missing = Literal["interpolate", "hold", "leave out"]
@@ -104,9 +104,10 @@ class _Follower:
         pairs = match(picture, self._people, faces)
         if not self._sure(picture, pairs) and time - self._searched >= SEARCH_PAUSE:
             self._searched = time
-            faces = [replace(face, time=time) for face in self._search(picture)] or faces
-            if faces and not self._people:
-                self._choose(picture, faces)
+            faces = [replace(face, time=time) for face in self.extractor.faces(picture)] or faces
+            if not self._people:
+                self._people = [Person.of(picture, face) for face in self._chosen(picture, faces)]
+                faces = [replace(person.face, time=time) for person in self._people]
             elif len(faces) > self._followed:
                 self._follow(len(faces))
             pairs = match(picture, self._people, faces)
@@ -120,19 +121,26 @@ class _Follower:
             return False
         return self._people[0].strangeness(look(picture, pairs[0])) < STRANGE_LOOK
 
-    def _search(self, picture: np.ndarray) -> list[FaceFrame]:
-        if self.box is None or self._people:
-            return self.extractor.faces(picture)
-        height, width = picture.shape[:2]
-        return faces_in_box(self.extractor, picture, self.box * [width, height, width, height])
-
-    def _choose(self, picture: np.ndarray, faces: list[FaceFrame]) -> None:
-        """The first time; how many there are decides how many are followed."""
-        if len(faces) > 1:
+    def _chosen(self, picture: np.ndarray, faces: list[FaceFrame]) -> list[FaceFrame]:
+        """The first time: the chosen face, then the others; none where it is not there yet."""
+        if self.box is not None:
+            chosen = self._in_box(picture)
+        else:
+            chosen = faces[self.pick(picture, faces)] if faces else None
+        if chosen is None:
+            return []
+        others = [face for face in faces if np.linalg.norm(centre(face) - centre(chosen)) > size(chosen) / 2]
+        if others and self.box is None:
             self.warnings.append(f"{len(faces)} faces were found; one is followed (choose another by its place)")
-            self._follow(len(faces))
-        chosen = faces[self.pick(picture, faces)]
-        self._people = [Person.of(picture, face) for face in sorted(faces, key=lambda face: face is not chosen)]
+        if others:
+            self._follow(len(others) + 1)
+        others.sort(key=lambda face: float(np.linalg.norm(centre(face) - centre(chosen))))
+        return [chosen, *others[: MOST_FACES - 1]]
+
+    def _in_box(self, picture: np.ndarray) -> FaceFrame | None:
+        assert self.box is not None
+        height, width = picture.shape[:2]
+        return next(iter(faces_in_box(self.extractor, picture, self.box * [width, height, width, height])), None)
 
     def _follow(self, count: int) -> None:
         self.close()
@@ -146,8 +154,8 @@ class _Follower:
             else:
                 person.seen(picture, face)
         strangers = [face for face in faces if not any(face is known for known in pairs)]
-        room = max(0, MOST_FACES - len(self._people))
-        self._people += [Person.of(picture, face) for face in strangers[:room]]
+        if self._people:
+            self._people += [Person.of(picture, face) for face in strangers[: MOST_FACES - len(self._people)]]
 
     def _assumed(self, picture: np.ndarray, time: Fraction) -> FaceFrame:
         height, width = picture.shape[:2]

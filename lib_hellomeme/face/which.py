@@ -115,11 +115,12 @@ def match(picture: np.ndarray, people: list[Person], faces: list[FaceFrame]) -> 
     """
     looks = [look(picture, face) for face in faces]
     costs = [[one.distance(face, seen) for face, seen in zip(faces, looks, strict=True)] for one in people]
-    places = [*range(len(faces)), *[None] * len(people)]
-    best, best_cost = [None] * len(people), (len(people), 0.0)
-    for order in set(itertools.permutations(places, len(people))):
-        fits = [costs[index][place] for index, place in enumerate(order) if place is not None]
-        cost = (len(people) - len(fits), sum(fits))
-        if cost[1] < math.inf and cost < best_cost:
-            best, best_cost = list(order), cost
+    reachable = [[place for place, cost in enumerate(row) if cost < math.inf] for row in costs]
+    best: tuple[int | None, ...] = (None,) * len(people)
+    best_cost = (len(people), 0.0)
+    for places in itertools.product(*([*places, None] for places in reachable)):
+        taken = [(index, place) for index, place in enumerate(places) if place is not None]
+        cost = (len(people) - len(taken), sum(costs[index][place] for index, place in taken))
+        if len({place for _, place in taken}) == len(taken) and cost < best_cost:
+            best, best_cost = places, cost
     return [None if place is None else faces[place] for place in best]

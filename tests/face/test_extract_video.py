@@ -82,6 +82,69 @@ def test_people_who_pass_each_other_are_not_swapped(tmp_path, which, start, end)
     assert "2 faces" in track.warnings[0]
 
 
+def somebody_else_at(x: float, y: float, scale: float, canvas: np.ndarray) -> np.ndarray:
+    """The astronaut's mirror image in other colours."""
+    face = np.uint8(ASTRONAUT[20:220, 125:325][:, ::-1, ::-1] * [0.6, 0.75, 0.9])
+    matrix = np.array([[scale, 0.0, x - 100 * scale], [0.0, scale, y - 110 * scale]])
+    return cv2.warpAffine(face, matrix, (480, 320), dst=canvas.copy(), borderMode=cv2.BORDER_TRANSPARENT)
+
+
+@pytest.mark.parametrize(("which", "start", "end"), [("leftmost", 90, 390), ("rightmost", 390, 90)])
+def test_people_who_cross_at_one_height_are_not_swapped(tmp_path, which, start, end):
+    """One passes before the other and hides them for a while."""
+    frames = []
+    for index in range(51):
+        behind = somebody_else_at(90 + 6 * index, 165, 0.9, np.full((320, 480, 3), 120, np.uint8))
+        frames.append(astronaut_at(390 - 6 * index, 160, 0.9, canvas=behind))
+    track = track_video(write_video(tmp_path / "a.mp4", frames), which)
+    centres = [centre(frame) for frame in track.frames]
+    assert centres[0] == pytest.approx(start, abs=15)
+    assert centres[-1] == pytest.approx(end, abs=15)
+    way = np.linspace(centres[0], centres[-1], len(centres))
+    assert centres == pytest.approx(way, abs=40)
+
+
+def test_somebody_who_comes_in_before_the_followed_face_is_not_taken_for_it(tmp_path):
+    """Only one face is there at first, so only one is looked for."""
+    frames = []
+    for index in range(45):
+        canvas = astronaut_at(150, 160, 0.9)
+        frames.append(somebody_else_at(560 - 9 * index, 160, 0.9, canvas))
+    track = track_video(write_video(tmp_path / "a.mp4", frames))
+    centres = np.array([centre(frame) for frame in track.frames])
+    assert centres == pytest.approx(centres[0], abs=25)
+
+
+def test_a_face_box_chooses_the_face_of_a_video_or_places_a_drawing(tmp_path):
+    both = somebody_else_at(360, 160, 0.8, astronaut_at(120, 160, 0.9))
+    path = write_video(tmp_path / "a.mp4", [both] * 4)
+    track = track_video(path, face_box=(0.6, 0.2, 0.95, 0.8))
+    assert all(frame.found for frame in track.frames)
+    assert centre(track.frames[-1]) == pytest.approx(360, abs=15)
+    drawing = write_video(tmp_path / "b.mp4", [np.full((320, 480, 3), 200, np.uint8)] * 4)
+    track = track_video(drawing, face_box=(0.5, 0.25, 0.75, 0.75))
+    assert [frame.found for frame in track.frames] == [False] * 4
+    assert centre(track.frames[3]) == pytest.approx(300)
+    assert track.warnings == (
+        "no face was recognised in the box; the head is assumed to look straight ahead, with a neutral face",
+    )
+    assert not track.measured
+
+
+def test_frames_without_the_face_can_be_left_out(tmp_path):
+    blank = np.full((320, 480, 3), 120, np.uint8)
+    frames = [astronaut_at(200, 160) if index != 3 else blank for index in range(6)]
+    track = track_video(write_video(tmp_path / "a.mp4", frames), missing="leave out")
+    assert [frame.found for frame in track.frames] == [index != 3 for index in range(6)]
+    assert track.frames[3].box is None
+    assert "left out" in track.warnings[0]
+
+
+def test_an_extractor_that_is_none(tmp_path):
+    with pytest.raises(FaceError, match="no extractor 'eyes': choose auto or one of onnx, tasks"):
+        track_video(write_video(tmp_path / "a.mp4", [astronaut_at(200, 160)]), extractor="eyes")
+
+
 def test_a_number_that_no_face_has(tmp_path):
     with pytest.raises(FaceError, match="no face number 3; there are 1"):
         track_video(write_video(tmp_path / "a.mp4", [astronaut_at(200, 160)] * 3), 3)
