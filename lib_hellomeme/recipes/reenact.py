@@ -127,8 +127,10 @@ def read_recorded(
     frame = numbered_frame(track, number)
     recorded = Recorded(neutral_frame(track, neutral), track.frames[0])
     black = np.zeros((frame.height, frame.width, 3), np.uint8)
+    unseen = (f"the face was not found in frame {number}, which was filled in",) * (not frame.found)
+    driver = replace(track, frames=(frame,), warnings=track.warnings + unseen)
     seen = track_picture(reference, settings.box(), extractor=settings.extractor, models=models)
-    return Portrait(Seen(reference, seen), Seen(black, replace(track, frames=(frame,))), recorded)
+    return Portrait(Seen(reference, seen), Seen(black, driver), recorded)
 
 
 def limits(settings: Settings, networks: Networks, portrait: Portrait) -> list[str]:

@@ -160,6 +160,8 @@ def test_a_frame_of_a_track_drives(models: Path, portrait: Portrait, monkeypatch
     face, _ = controlled(monkeypatch, networks, Settings(), relative)
     assert face.rotation == pytest.approx(own.rotation + TURN)
     assert face.coefficients == pytest.approx(own.coefficients)
+    lost = replace(track, frames=(replace(rest, found=False),))
+    assert "not found in frame 0" in read_recorded(Settings(), PICTURE, lost).warnings[1]
     with pytest.raises(FaceError, match="no frame 2 in the track"):
         read_recorded(Settings(), PICTURE, track, 2)
 
