@@ -80,10 +80,10 @@ def sheet_rows(
         ],
     ]
     for portrait in portraits:
-        row = [("portrait", portrait.picture)]
+        row = [("portrait", enlarged(portrait.picture))]
         for label, photo in drivers.items():
             pair = Portrait(seen(portrait), Seen(photo, tracks[label]))
-            row.append((label, host.follow(pair, SETTINGS, drawing, progress=False).picture))
+            row.append((label, enlarged(host.follow(pair, SETTINGS, drawing, progress=False).picture)))
         rows.append(row)
     return rows
 
@@ -97,5 +97,9 @@ def video_frames(host: EmbeddedHost, portrait: Rendering, track: FaceTrack, size
     for frame in track.frames:
         driver = render(actor, retarget(frame, rest, SETTINGS, neutral=track.frames[0]))
         drawn = host.follow(Portrait(seen(portrait), seen(driver)), SETTINGS, drawing, progress=False).picture
-        row = np.concatenate([portrait.picture, driver.picture, drawn], axis=1)
-        yield cv2.resize(row, None, fx=2, fy=2, interpolation=cv2.INTER_CUBIC)
+        yield enlarged(np.concatenate([portrait.picture, driver.picture, drawn], axis=1))
+
+
+def enlarged(picture: np.ndarray) -> np.ndarray:
+    """Twice as large."""
+    return cv2.resize(picture, None, fx=2, fy=2, interpolation=cv2.INTER_CUBIC)

@@ -112,8 +112,7 @@ class Adapters(nn.Module):
 
 
 def new_motion() -> MotionAdapter:
-    """v5's motion adapter. At first it adds nothing; where ends are known it doubles what goes through, as published:
-    the transformer over the padded frames has a residual of its own."""
+    """v5's motion adapter. At first it adds nothing where no ends are known; motion.take_back is for where they are."""
     adapter = MotionAdapter(WIDTHS)
     _silence_transformers(adapter)
     return adapter

@@ -16,7 +16,7 @@ import torch
 from torch import Tensor, nn
 
 from lib_hellomeme.networks.animatediff import AnimateDiffAdapter
-from lib_hellomeme.networks.motion import MotionAdapter
+from lib_hellomeme.networks.motion import KnittedMotionV5, MotionAdapter
 from lib_hellomeme.taps.bank import Bank, record, write
 from lib_hellomeme.training.adapters import (
     CAPTION_DROP,
@@ -45,6 +45,7 @@ GUIDED = 0.5  # share of AnimateDiff's steps in which reference and control act 
 SHOWN = 2  # people on the sheet
 
 MOTION_FILE, ANIMATEDIFF_FILE = "hm5_motion.safetensors", "animatediff.safetensors"
+LAST_OF_BRANCHES = ("to_out.0.weight", "to_out.0.bias", "ff.net.2.weight", "ff.net.2.bias")
 MIDDLE = "temporal.8"  # where AnimateDiff's v2 alone has a layer
 
 
@@ -81,6 +82,11 @@ class ClipStage:
         raise NotImplementedError
 
     def loss(self, step: int) -> Tensor:
+        window, noise, chance = self._step(step)
+        return noise_loss(self.port.run(window.call, self.taps(window, chance)), noise, window.call.timestep)
+
+    def _step(self, step: int) -> tuple[Window, Tensor, float]:
+        """The windows, the noise in them, and a number in [0, 1)."""
         clips, frames = chosen_windows(self.pool, self.recipe, step)
         generator = seeded(self.recipe.seed, step)
         count, length = frames.shape
@@ -91,8 +97,7 @@ class ClipStage:
         device = self.run.device
         latents, noise, timestep = latents.to(device), noise.to(device), timestep.to(device)
         noised = add_noise(latents, noise, timestep)
-        window = self._window(self.pool, clips, frames, drop, noised, timestep, step)
-        return noise_loss(self.port.run(window.call, self.taps(window, chance)), noise, timestep)
+        return self._window(self.pool, clips, frames, drop, noised, timestep, step), noise, chance
 
     @torch.no_grad()
     def validate(self) -> np.ndarray:
@@ -173,6 +178,9 @@ class MotionStage(ClipStage):
         super().__init__(recipe, run, tools)
         torch.manual_seed(recipe.seed)
         self.networks = new_motion()
+        window, _, _ = self._step(0)
+        with torch.no_grad():
+            take_back(self.port, self.networks, window, guiding_taps(self.port, self.adapters, window))
 
     def taps(self, window: Window, chance: float) -> Sequence[Tap]:
         guiding = guiding_taps(self.port, self.adapters, window)
@@ -236,6 +244,31 @@ def motion_taps(port: Port, motion: MotionAdapter, window: Window, padded: bool)
         Tap(site, lambda hidden, call, site=site, layer=layer: layer(hidden, padding.get(site), None, window.frames))
         for site, layer in motion.sites().items()
     ]
+
+
+@torch.no_grad()
+def take_back(port: Port, motion: MotionAdapter, window: Window, taps: Sequence[Tap]) -> None:
+    """Let new layers begin with about nothing where the ends are known, too.
+
+    The transformer over the padded frames adds its input a second time (networks/motion.py). It begins as the identity
+    up to its norm and gives back the normed input, scaled as features are in this window, with a minus.
+    """
+    bank: Bank = {}
+    port.run(window.call, [*taps, *(record(site, bank) for site in motion.sites())])
+    for site, layer in motion.sites().items():
+        assert isinstance(layer, KnittedMotionV5)
+        transformer = layer.attn_pad
+        grouped = bank[site].unflatten(1, (transformer.norm.num_groups, -1))
+        deviation, mean = torch.std_mean(grouped, dim=(0, 2, 3, 4))
+        each = bank[site].shape[1] // len(mean)
+        nn.init.eye_(transformer.proj_in.weight)
+        nn.init.zeros_(transformer.proj_in.bias)
+        for block in transformer.transformer_blocks:
+            for name, parameter in block.named_parameters():
+                if name.endswith(LAST_OF_BRANCHES):
+                    nn.init.zeros_(parameter)
+        transformer.proj_out.weight.copy_(-deviation.repeat_interleave(each).diag())
+        transformer.proj_out.bias.copy_(-mean.repeat_interleave(each))
 
 
 @torch.no_grad()

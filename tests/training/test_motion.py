@@ -29,6 +29,7 @@ from lib_hellomeme.training.motion import (
     guiding_taps,
     motion_taps,
     padding_of,
+    take_back,
 )
 from lib_hellomeme.training.pool import Pool
 from lib_hellomeme.unet.diffusers import DiffusersPort
@@ -95,6 +96,19 @@ def test_new_layers_change_nothing(port: DiffusersPort, window: Window):
         plain = port.run(window.call)
         for taps in (motion_taps(port, new_motion(), window, False), animatediff_taps(new_animatediff(), LENGTH)):
             torch.testing.assert_close(port.run(window.call, taps), plain, rtol=0, atol=0)
+
+
+def test_known_ends_change_little_at_first(port: DiffusersPort, window: Window):
+    motion = new_motion()
+
+    def change() -> float:
+        with torch.no_grad():
+            plain, drawn = port.run(window.call), port.run(window.call, motion_taps(port, motion, window, True))
+        return float((drawn - plain).abs().mean() / plain.abs().mean())
+
+    doubled = change()
+    take_back(port, motion, window, [])
+    assert change() < 0.35 * doubled
 
 
 def test_gradients_reach_every_motion_tensor_and_nothing_else(port: DiffusersPort, window: Window):
