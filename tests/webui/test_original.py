@@ -5,8 +5,8 @@ from __future__ import annotations
 import gc
 import sys
 import weakref
-from collections.abc import Sequence
-from contextlib import nullcontext
+from collections.abc import Callable, Sequence
+from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass
 from pathlib import Path
 from types import ModuleType, SimpleNamespace
@@ -24,7 +24,7 @@ from lib_hellomeme.standalone.drawing import encode_picture
 from lib_hellomeme.standalone.prompts import chunk_tokens, encode_prompt, tokenize
 from lib_hellomeme.standalone.random_weights import write_checkpoint
 from lib_hellomeme.unet.diffusers import DiffusersPort
-from lib_hellomeme.unet.port import Call
+from lib_hellomeme.unet.port import Call, Port
 from lib_hellomeme.webui import a1111, original
 from tests.goldens_format import seeded
 from tests.tiny import ldm_unet, uncond_cond
@@ -194,16 +194,16 @@ def test_x1_gives_the_sampler_its_prompts(p: Any) -> None:
 
 
 def test_the_other_unet_is_let_go_at_once(p: Any) -> None:
-    source = look(p, "x1").source
-    assert source.unet is not None
+    load = look(p, "x1").source.unet
+    assert load is not None
 
-    def use() -> weakref.ref[Any]:
-        with source.unet() as port:
+    def use(load: Callable[[], AbstractContextManager[Port]]) -> weakref.ref[Any]:
+        with load() as port:
             return weakref.ref(port.unet)  # type: ignore[attr-defined]
 
     gc.disable()
     try:
-        assert use()() is None
+        assert use(load)() is None
     finally:
         gc.enable()
 
