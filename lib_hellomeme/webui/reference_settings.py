@@ -6,6 +6,7 @@ API may instead send one object of names for each unit.
 
 from __future__ import annotations
 
+import re
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import Field, dataclass, fields
 from typing import Any, get_args
@@ -17,7 +18,7 @@ from lib_hellomeme.errors import PictureError, SettingsError
 from lib_hellomeme.face.pictures import read_mask, read_picture
 from lib_hellomeme.recipes.reference import Kind, Mode
 from lib_hellomeme.sampling.banks import Writing
-from lib_hellomeme.settings import Options, choice, number, switch
+from lib_hellomeme.settings import Options, choice, number, option, switch
 from lib_hellomeme.webui.arguments import from_base64
 
 PICTURES = {"picture": "Reference", "look": "Where to look", "apply": "Where to apply"}
@@ -87,9 +88,15 @@ OPTION_FIELDS: dict[str, Field] = {entry.name: entry for entry in fields(Referen
 NAMES = ("enabled", *PICTURES, *(name for name in OPTION_FIELDS if name != "enabled"))
 
 
-def infotext_prefix(number: int) -> str:
+def infotext_prefix(number: int | str) -> str:
     """What the options of unit 1, 2, ... begin with in a picture's parameters."""
     return f"Reference unit {number}"
+
+
+def is_unit_key(key: str) -> bool:
+    """Whether an entry of a picture's parameters is an option of a unit."""
+    labels = "|".join(option(entry).label.lower() for entry in OPTION_FIELDS.values())
+    return re.fullmatch(rf"{infotext_prefix('[0-9]+')} ({labels})", key) is not None
 
 
 @dataclass(frozen=True)

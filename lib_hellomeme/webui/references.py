@@ -15,10 +15,9 @@ from torch import Tensor
 from lib_hellomeme.errors import HostError
 from lib_hellomeme.face.fit import fit_pixels
 from lib_hellomeme.recipes.reference import ReferenceUnits, Unit
-from lib_hellomeme.settings import key_of
 from lib_hellomeme.webui import notes
 from lib_hellomeme.webui.host import Host, host_of, marked, taps_attached, within_sampling
-from lib_hellomeme.webui.reference_settings import OPTION_FIELDS, Request, infotext_prefix, read_requests
+from lib_hellomeme.webui.reference_settings import Request, infotext_prefix, is_unit_key, read_requests
 
 WHO = "HelloMeme references"
 BANK_NUMBERS = 44  # that one written row keeps for each px of the picture: 2820 for each px of its latents
@@ -28,7 +27,7 @@ def prepare(p: Any, arguments: Sequence[Any]) -> None:
     """The hook `process`: read what is asked."""
     p.hellomeme_references = []
     kept = {key: value for key, value in p.extra_generation_params.items() if key != notes.note_key(WHO)}
-    p.extra_generation_params = {key: value for key, value in kept.items() if not _is_ours(key)}
+    p.extra_generation_params = {key: value for key, value in kept.items() if not is_unit_key(key)}
     try:
         requests = read_requests(arguments)
         if requests and not hasattr(p.scripts, "process_before_every_sampling"):
@@ -104,14 +103,6 @@ def attached(p: Any, host: Host, recipe: ReferenceUnits) -> Iterator[None]:
 def refuse(p: Any, error: Exception, what: str = "not used.") -> None:
     """Let the webui go on without us, and say `what` happened and why. Raises `error` again where it is a defect."""
     p.hellomeme_references = []
-    for key in [key for key in p.extra_generation_params if _is_ours(key)]:
+    for key in [key for key in p.extra_generation_params if is_unit_key(key)]:
         del p.extra_generation_params[key]
     notes.note_error(p, WHO, error, what)
-
-
-def _is_ours(key: str) -> bool:
-    """Whether an entry of a picture's parameters is an option of a unit."""
-    number = key.removeprefix(infotext_prefix(0)[:-1]).partition(" ")[0]
-    return number.isdecimal() and any(
-        key == key_of(entry, infotext_prefix(int(number))) for entry in OPTION_FIELDS.values()
-    )

@@ -16,7 +16,7 @@ from lib_hellomeme.unet.diffusers import DiffusersPort
 from lib_hellomeme.unet.port import Call, Rows
 from lib_hellomeme.webui import references
 from lib_hellomeme.webui.host import taps_attached, within_sampling
-from lib_hellomeme.webui.reference_settings import ReferenceSettings, Request
+from lib_hellomeme.webui.reference_settings import ReferenceSettings, Request, is_unit_key
 from tests.tiny import CONTEXT_WIDTH, diffusers_unet
 from tests.webui.test_run import Processing, Sampler, hooks, listeners  # noqa: F401
 
@@ -168,7 +168,7 @@ def test_what_cannot_be_is_one_line_and_the_webui_goes_on(listeners: list, host:
     for p in (asked(unit(), {"picture": ""}), asked(unit(kind="nothing"))):
         assert torch.equal(drawn(p, port, latents()), plain)
         assert p.extra_generation_params[NOTE].startswith("not used. Reference unit ")
-        assert not any(references._is_ours(key) for key in p.extra_generation_params)
+        assert not any(is_unit_key(key) for key in p.extra_generation_params)
     host.refusal = HostError("Not both.")
     p = asked(unit())
     assert torch.equal(drawn(p, port, latents()), plain)
