@@ -25,7 +25,7 @@ from lib_hellomeme.face.extract import (
 )
 from lib_hellomeme.face.extractor import Extractor
 from lib_hellomeme.face.track import FaceFrame, FaceTrack
-from lib_hellomeme.face.which import STRANGE_LOOK, Person, WhichFace, centre, choose, look, match, size
+from lib_hellomeme.face.which import STRANGE_LOOK, Person, Seen, WhichFace, centre, choose, match, size
 from lib_hellomeme.video.decode import Video, open_video
 
 Missing = Literal["interpolate", "hold", "leave out"]
@@ -100,26 +100,26 @@ class _Follower:
 
     def find(self, picture: np.ndarray, time: Fraction) -> FaceFrame:
         """The chosen face, or an assumed one, not found."""
-        faces = self._find(picture, time) if self._people else []
-        pairs = match(picture, self._people, faces)
-        if not self._sure(picture, pairs) and time - self._searched >= SEARCH_PAUSE:
+        faces = [Seen.of(picture, face) for face in self._find(picture, time)] if self._people else []
+        pairs = match(self._people, faces)
+        if not self._sure(pairs) and time - self._searched >= SEARCH_PAUSE:
             self._searched = time
-            faces = [replace(face, time=time) for face in self.extractor.faces(picture)] or faces
+            everyone = self.extractor.faces(picture)
             if not self._people:
-                self._people = [Person.of(picture, face) for face in self._chosen(picture, faces)]
-                faces = [replace(person.face, time=time) for person in self._people]
-            elif len(faces) > self._followed:
-                self._follow(len(faces))
-            pairs = match(picture, self._people, faces)
-        self._remember(picture, faces, pairs)
+                everyone = self._chosen(picture, everyone)
+            elif len(everyone) > self._followed:
+                self._follow(len(everyone))
+            faces = [Seen.of(picture, replace(face, time=time)) for face in everyone] or faces
+            self._people = self._people or [Person.of(seen) for seen in faces]
+            pairs = match(self._people, faces)
+        self._remember(faces, pairs)
         found = pairs[0] if pairs else None
-        return found or self._assumed(picture, time)
+        return self._assumed(picture, time) if found is None else found.face
 
-    def _sure(self, picture: np.ndarray, pairs: list[FaceFrame | None]) -> bool:
+    def _sure(self, pairs: list[Seen | None]) -> bool:
         """The chosen face was found, and looks as it did: otherwise it may be hidden, and this be the one in front."""
-        if not pairs or pairs[0] is None:
-            return False
-        return self._people[0].strangeness(look(picture, pairs[0])) < STRANGE_LOOK
+        found = pairs[0] if pairs else None
+        return found is not None and self._people[0].strangeness(found) < STRANGE_LOOK
 
     def _chosen(self, picture: np.ndarray, faces: list[FaceFrame]) -> list[FaceFrame]:
         """The first time: the chosen face, then the others; none where it is not there yet."""
@@ -147,15 +147,14 @@ class _Follower:
         self._followed = min(count, MOST_FACES)
         self._find = self._open.enter_context(self.extractor.follow(self._followed))
 
-    def _remember(self, picture: np.ndarray, faces: list[FaceFrame], pairs: list[FaceFrame | None]) -> None:
-        for person, face in zip(self._people, pairs, strict=True):
-            if face is None:
+    def _remember(self, faces: list[Seen], pairs: list[Seen | None]) -> None:
+        for person, seen in zip(self._people, pairs, strict=True):
+            if seen is None:
                 person.missed()
             else:
-                person.seen(picture, face)
-        strangers = [face for face in faces if not any(face is known for known in pairs)]
-        if self._people:
-            self._people += [Person.of(picture, face) for face in strangers[: MOST_FACES - len(self._people)]]
+                person.found(seen)
+        strangers = [seen for seen in faces if not any(seen is known for known in pairs)]
+        self._people += [Person.of(seen) for seen in strangers[: MOST_FACES - len(self._people)]]
 
     def _assumed(self, picture: np.ndarray, time: Fraction) -> FaceFrame:
         height, width = picture.shape[:2]

@@ -45,7 +45,7 @@ class MediaPipeSolutions:
 
     def __init__(self, models: Path | None = None) -> None:
         """Raises DependencyError where mediapipe is missing or too new. Needs no model files."""
-        self._solutions = _import_solutions()
+        self._solutions = import_solutions()
 
     @staticmethod
     def present(models: Path | None) -> bool:
@@ -169,7 +169,7 @@ def _area(mesh: np.ndarray) -> float:
     return float(np.ptp(mesh[list(FACE_SPAN), :2], axis=0).prod())
 
 
-def _import_solutions() -> ModuleType:
+def import_solutions() -> ModuleType:
     try:
         with quiet_native_logs():
             import mediapipe

@@ -5,7 +5,7 @@ from __future__ import annotations
 import itertools
 import math
 from dataclasses import dataclass
-from typing import Literal
+from typing import Literal, NamedTuple
 
 import cv2
 import numpy as np
@@ -62,12 +62,23 @@ def size(face: FaceFrame) -> float:
 
 
 def look(picture: np.ndarray, face: FaceFrame) -> np.ndarray:
-    """The upright face as a small blurred picture, float32 (LOOK_SIDE, LOOK_SIDE, 3) in [0, 1]."""
-    x, y = centre(face).tolist()
-    turn = cv2.getRotationMatrix2D((x, y), -math.degrees(face.rotation[2]), LOOK_SIDE / size(face))
-    turn[:, 2] += [LOOK_SIDE / 2 - x, LOOK_SIDE / 2 - y]
-    small = cv2.warpAffine(picture, turn, (LOOK_SIDE, LOOK_SIDE), borderMode=cv2.BORDER_REPLICATE)
-    return cv2.GaussianBlur(small, (5, 5), 0).astype(np.float32) / 255
+    """The box's content as a small picture, float32 (LOOK_SIDE, LOOK_SIDE, 3) in [0, 1]."""
+    assert face.box is not None
+    height, width = picture.shape[:2]
+    x0, y0, x1, y1 = np.clip(face.box, 0, [width - 1, height - 1] * 2).astype(int).tolist()
+    part = picture[y0 : y1 + 1, x0 : x1 + 1]
+    return cv2.resize(part, (LOOK_SIDE, LOOK_SIDE), interpolation=cv2.INTER_AREA).astype(np.float32) / 255
+
+
+class Seen(NamedTuple):
+    """A face of one picture, and how it looks."""
+
+    face: FaceFrame
+    look: np.ndarray
+
+    @staticmethod
+    def of(picture: np.ndarray, face: FaceFrame) -> Seen:
+        return Seen(face, look(picture, face))
 
 
 @dataclass(eq=False)
@@ -81,40 +92,39 @@ class Person:
     unseen: int = 0  # frames
 
     @staticmethod
-    def of(picture: np.ndarray, face: FaceFrame) -> Person:
-        return Person(face, look(picture, face), centre(face), np.zeros(2))
+    def of(seen: Seen) -> Person:
+        return Person(seen.face, seen.look, centre(seen.face), np.zeros(2))
 
-    def seen(self, picture: np.ndarray, face: FaceFrame) -> None:
-        way = (centre(face) - centre(self.face)) / (self.unseen + 1)
+    def found(self, seen: Seen) -> None:
+        way = (centre(seen.face) - centre(self.face)) / (self.unseen + 1)
         self.speed = self.speed * STEADY + way * (1 - STEADY)
-        self.look = self.look + (look(picture, face) - self.look) * LOOK_LEARNT
-        self.face, self.place, self.unseen = face, centre(face) + self.speed, 0
+        self.look = self.look + (seen.look - self.look) * LOOK_LEARNT
+        self.face, self.place, self.unseen = seen.face, centre(seen.face) + self.speed, 0
 
     def missed(self) -> None:
         self.place = self.place + self.speed
         self.speed = self.speed * SLOWING
         self.unseen += 1
 
-    def distance(self, face: FaceFrame, seen: np.ndarray) -> float:
-        """How badly the face, which looks like `seen`, fits: in face sizes, infinite where it cannot be this one."""
+    def distance(self, seen: Seen) -> float:
+        """How badly the face fits: in face sizes, infinite where it cannot be this one."""
         own = size(self.face)
-        away = float(np.linalg.norm(centre(face) - self.place)) / own
-        if away > REACH + REACH_GAINED * self.unseen or not 0.5 < size(face) / own < 2.0:
+        away = float(np.linalg.norm(centre(seen.face) - self.place)) / own
+        if away > REACH + REACH_GAINED * self.unseen or not 0.5 < size(seen.face) / own < 2.0:
             return math.inf
         return away + LOOK_WEIGHT * self.strangeness(seen)
 
-    def strangeness(self, seen: np.ndarray) -> float:
+    def strangeness(self, seen: Seen) -> float:
         """Mean difference of a look from the remembered one, 0 to 1."""
-        return float(np.abs(seen - self.look).mean())
+        return float(np.abs(seen.look - self.look).mean())
 
 
-def match(picture: np.ndarray, people: list[Person], faces: list[FaceFrame]) -> list[FaceFrame | None]:
+def match(people: list[Person], faces: list[Seen]) -> list[Seen | None]:
     """For each person the face that is theirs, or None: the pairing that leaves the fewest out and fits best in all.
 
     All people are paired at once, so that somebody who is hidden does not take the face in front.
     """
-    looks = [look(picture, face) for face in faces]
-    costs = [[one.distance(face, seen) for face, seen in zip(faces, looks, strict=True)] for one in people]
+    costs = [[person.distance(seen) for seen in faces] for person in people]
     reachable = [[place for place, cost in enumerate(row) if cost < math.inf] for row in costs]
     best: tuple[int | None, ...] = (None,) * len(people)
     best_cost = (len(people), 0.0)

@@ -19,6 +19,7 @@ from lib_hellomeme.standalone import (
     benchmark,
     benchmark_memory,
     benchmark_reference,
+    benchmark_track,
     download_command,
     evaluate,
     track_command,
@@ -91,6 +92,7 @@ def _parser(defaults: Mapping[str, Any] | None = None) -> argparse.ArgumentParse
         ("benchmark", benchmark, "time a sampling step with HelloMeme against the plain one"),
         ("benchmark-memory", benchmark_memory, "measure what HelloMeme adds to the peak memory of a drawing"),
         ("benchmark-reference", benchmark_reference, "time a sampling step with reference banks against the plain one"),
+        ("benchmark-track", benchmark_track, "time tracking a video against bare decoding and FaceMesh"),
     ):
         command = commands.add_parser(name, help=help)
         command.set_defaults(run=module.run)

@@ -8,7 +8,7 @@ import pytest
 
 from lib_hellomeme.errors import FaceError
 from lib_hellomeme.face.track import FaceFrame
-from lib_hellomeme.face.which import Person, centre, choose, match
+from lib_hellomeme.face.which import Person, Seen, centre, choose, match
 from tests.face.samples import make_frame
 
 GREEN, BLUE = (40, 160, 60), (50, 60, 170)
@@ -58,15 +58,15 @@ def follow(frames: list[list[tuple[float, tuple[int, int, int], bool]]]) -> list
     for frame in frames:
         faces = [(face_at(x), colour) for x, colour, _ in frame]
         picture = painted(*faces)
-        found = [face for (face, _), (_, _, seen) in zip(faces, frame, strict=True) if seen]
-        people = people or [Person.of(picture, face) for face in found]
-        pairs = match(picture, people, found)
-        for person, face in zip(people, pairs, strict=True):
-            if face is None:
+        found = [Seen.of(picture, face) for (face, _), (_, _, shown) in zip(faces, frame, strict=True) if shown]
+        people = people or [Person.of(seen) for seen in found]
+        pairs = match(people, found)
+        for person, seen in zip(people, pairs, strict=True):
+            if seen is None:
                 person.missed()
             else:
-                person.seen(picture, face)
-        places.append([None if face is None else float(centre(face)[0]) for face in pairs])
+                person.found(seen)
+        places.append([None if seen is None else float(centre(seen.face)[0]) for seen in pairs])
     return places
 
 
