@@ -18,6 +18,7 @@ from lib_hellomeme.settings import OPTION_FIELDS, Settings, grouped_options
 from lib_hellomeme.standalone import (
     benchmark,
     benchmark_memory,
+    benchmark_preview,
     benchmark_reference,
     benchmark_track,
     download_command,
@@ -91,6 +92,7 @@ def _parser(defaults: Mapping[str, Any] | None = None) -> argparse.ArgumentParse
         ("write-yaml", webui_config, "write what A1111 needs to load a narrow checkpoint"),
         ("benchmark", benchmark, "time a sampling step with HelloMeme against the plain one"),
         ("benchmark-memory", benchmark_memory, "measure what HelloMeme adds to the peak memory of a drawing"),
+        ("benchmark-preview", benchmark_preview, "time tracking a video with its preview, and a second time"),
         ("benchmark-reference", benchmark_reference, "time a sampling step with reference banks against the plain one"),
         ("benchmark-track", benchmark_track, "time tracking a video against bare decoding and FaceMesh"),
     ):
