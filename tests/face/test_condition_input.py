@@ -26,7 +26,7 @@ def test_every_cell_of_a_small_picture_is_a_mean(factor):
 
 def test_a_small_shift_is_seen():
     frame = make_frame()
-    moved = make_frame(translation=frame.translation + [0.002, 0.0, 0.0])  # 0.24 px
+    moved = make_frame(translation=np.add(frame.translation, [0.002, 0, 0]))  # 0.24 px
     pictures = [condition_input(one.rotation, one.translation, 128, 128) for one in (frame, moved)]
     assert np.abs(looked_at(pictures[0], 8) - looked_at(pictures[1], 8)).max() > 0.02
 
