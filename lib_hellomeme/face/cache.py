@@ -86,9 +86,10 @@ def _smoothed(track: FaceTrack, strength: float, missing: Missing) -> FaceTrack:
     return replace(track, frames=tuple(next(found) if frame.found else frame for frame in track.frames))
 
 
-def _model_files(models: Path | None) -> list[Any]:
-    """What the extractors may find there; another file may be a better extractor, or another result."""
-    found = [] if models is None else sorted(file for end in MODEL_SUFFIXES for file in models.rglob(f"*{end}"))
+def _model_files(models: Path | None) -> list[list[Any]]:
+    """All that extractors look for: another file may be a better extractor, or give another result."""
+    roots = [Path.home() / ".insightface", *(() if models is None else (models, models.parent / "insightface"))]
+    found = sorted({file for root in roots for end in MODEL_SUFFIXES for file in root.rglob(f"*{end}")})
     return [[file.name, file.stat().st_size, file.stat().st_mtime_ns] for file in found]
 
 
