@@ -35,6 +35,8 @@ LANDMARK_MARGIN, POSE_MARGIN, EXPRESSION_MARGIN = 0.15, 0.35, 0.15
 REPEATS = 3  # of the landmark network, each about the last result
 LEAST_PROBABILITY = 0.0001
 SMALLEST_FACE = 96  # px of its landmarks
+LARGEST_DOUBLED = 2048  # px a side
+HALF = np.array([[0.5, 0.0, 0.0], [0.0, 0.5, 0.0]])
 SAME_FACE = 0.12  # intersection over union
 ANGLES, TRANSLATION = slice(1168, 1171), slice(1198, 1201)  # in the 3DMM's coefficients, after 526 + 203 + 439
 CROP_SIZE = FOCAL_SIZE
@@ -86,8 +88,23 @@ class PublishedOnnx:
 
     @contextlib.contextmanager
     def follow(self, faces: int = 0) -> Iterator[Finder]:
-        """All faces, however many. Smoothed as published, by two passes: the second starts from the boxes of the
-        first, whose detector's boxes are less exact; both look at each frame in turn."""
+        """All faces, however many. Where there is none, as the published code leaves out small ones, it looks again in
+        the picture at twice the size."""
+        plain, doubled = self._finder(), self._finder()
+
+        def find(picture: np.ndarray, time: Fraction) -> list[FaceFrame]:
+            height, width = picture.shape[:2]
+            found = plain(picture, time)
+            if found or max(height, width) > LARGEST_DOUBLED:
+                return found
+            larger = cv2.resize(picture, (2 * width, 2 * height), interpolation=cv2.INTER_CUBIC)
+            return [face.transformed(HALF, width, height) for face in doubled(larger, time)]
+
+        yield find
+
+    def _finder(self) -> Finder:
+        """Smoothed as published, by two passes: the second starts from the boxes of the first, whose detector's boxes
+        are less exact; both look at each frame in turn."""
         first, second = Tracker(self._networks), Tracker(self._networks)
 
         def find(picture: np.ndarray, time: Fraction) -> list[FaceFrame]:
@@ -97,7 +114,7 @@ class PublishedOnnx:
             tracks = sorted(tracks, key=lambda tracked: _area(tracked.box), reverse=True)
             return [replace(read_face(self._networks, bgr, tracked.points), time=time) for tracked in tracks]
 
-        yield find
+        return find
 
 
 def read_face(networks: Networks, picture: np.ndarray, points: np.ndarray) -> FaceFrame:

@@ -71,8 +71,14 @@ def test_the_whole_path_runs_on_pictures_and_videos(models, tmp_path):
     assert all(frame.found and frame.anchors["published"].shape == (222, 2) for frame in followed.frames)
 
 
-def test_small_faces_are_none(models):
-    assert PublishedOnnx(models).faces(cv2.resize(ASTRONAUT, (64, 64))) == []
+def test_faces_that_are_too_small_for_the_published_code_are_looked_for_at_twice_the_size(models):
+    """The files find a face of two thirds of the picture's width."""
+    small = cv2.resize(ASTRONAUT, (120, 120), interpolation=cv2.INTER_AREA)
+    face = PublishedOnnx(models).faces(small)[0]
+    assert face.box is not None
+    assert 48 <= (face.box[2:] - face.box[:2]).min() < 96
+    assert (face.width, face.height) == (120, 120)
+    assert PublishedOnnx(models).faces(cv2.resize(ASTRONAUT, (24, 24))) == []
 
 
 @pytest.mark.parametrize("name", FILES)
