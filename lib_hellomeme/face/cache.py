@@ -82,7 +82,8 @@ def _smoothed(track: FaceTrack, strength: float, missing: Missing) -> FaceTrack:
     """Frames that shall be left out hold an assumed head: they neither change nor have a share in the others."""
     if missing != "leave out":
         return smooth_track(track, strength)
-    found = iter(smooth_track(replace(track, frames=tuple(f for f in track.frames if f.found)), strength).frames)
+    there = tuple(frame for frame in track.frames if frame.found)
+    found = iter(smooth_track(replace(track, frames=there), strength).frames if there else ())
     return replace(track, frames=tuple(next(found) if frame.found else frame for frame in track.frames))
 
 
@@ -106,10 +107,10 @@ def cached_track(
     by default `cache_folder()`. again: makes it anew. An entry that is damaged is made anew too; where nothing can be
     written, nothing is kept.
     """
-    path = Path(path)
-    if not path.is_file():
-        return make()  # which says what is wrong
-    entry = (folder or cache_folder()) / f"{_key(path, settings)}.npz"
+    try:
+        entry = (folder or cache_folder()) / f"{_key(Path(path), settings)}.npz"
+    except OSError:
+        return make()  # which says what is wrong with the file
     if not again:
         with suppress(OSError, ValueError, KeyError, EOFError, zipfile.BadZipFile, zlib.error, NotImplementedError):
             track = _unpack(_read(entry))

@@ -73,7 +73,7 @@ class VideoWriter:
         self._sound: Any = None  # a generator of packets
         self._packet: Any = None  # of the sound, to be written next
         self._shape: tuple[int, ...] = ()
-        self._last = -1  # ticks
+        self._last, self._next = -1, Fraction(0)  # ticks of the last picture, seconds of the next
 
     def __enter__(self) -> VideoWriter:
         return self
@@ -88,11 +88,8 @@ class VideoWriter:
                 self._begin(picture.shape)
             if picture.shape != self._shape:
                 raise ValueError(f"a picture of shape {picture.shape} in a video of {self._shape}")
-            step = max(1, round(self._ticks / self.fps))
-            if time is not None:
-                self._last = max(self._last + 1, round(time * self._ticks))
-            else:
-                self._last = self._last + step if self._last >= 0 else 0
+            time, step = self._next if time is None else time, max(1, round(self._ticks / self.fps))
+            self._last, self._next = max(self._last + 1, round(time * self._ticks)), time + 1 / self.fps
             frame = _frame(picture, self._kind.pixels)
             frame.pts, frame.duration, frame.time_base = self._last, step, Fraction(1, self._ticks)
             self._container.mux(self._stream.encode(frame))

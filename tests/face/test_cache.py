@@ -219,3 +219,9 @@ def test_frames_left_out_have_no_share_in_the_others(tmp_path, folder):
     assert all(not frame.rotation.any() and frame.box is None for frame in neutral)
     seen = [frame for frame in track.frames if frame.found]
     assert all(frame.box is not None and frame.translation[2] < -2 for frame in seen)
+
+
+def test_no_face_in_any_frame_leaves_all_out(tmp_path, folder):
+    video = write_video(tmp_path / "a.mp4", [np.full((64, 64, 3), 120, np.uint8)] * 4)
+    track = tracked_video(video, missing="leave out", extractor="solutions", folder=folder)
+    assert [frame.found for frame in track.frames] == [False] * 4

@@ -51,6 +51,16 @@ def test_a_constant_rate_is_kept_exactly(tmp_path, fps):
         assert [time for _, time in video.frames()] == [index / fps for index in range(10)]
 
 
+@pytest.mark.parametrize("suffix", [".mkv", ".webm", ".gif"])
+def test_coarse_clocks_do_not_drift(tmp_path, suffix):
+    path, fps = tmp_path / f"a{suffix}", Fraction(24000, 1001)
+    with VideoWriter(path, fps) as writer:
+        for index in range(100):
+            writer.write(np.full((16, 16, 3), 2 * index, np.uint8))
+    times = [float(time) for _, time in open_video(path).frames()]
+    assert times == pytest.approx([float(index / fps) for index in range(100)], abs=0.0051)
+
+
 def test_the_last_picture_has_its_length(tmp_path):
     with av.open(str(written(tmp_path / "a.mp4"))) as container:
         stream = container.streams.video[0]
