@@ -31,6 +31,7 @@ from lib_hellomeme.video.decode import Video, open_video
 Missing = Literal["interpolate", "hold", "leave out"]
 
 MOST_FACES = 4  # followed at once, so that the chosen one is not mixed up with its neighbours
+FORGOTTEN = 250  # frames in which one of the neighbours was not seen
 SEARCH_PAUSE = Fraction(1, 2)  # seconds between thorough searches for a lost face
 
 
@@ -153,6 +154,7 @@ class _Follower:
                 person.missed()
             else:
                 person.found(seen)
+        self._people[1:] = [person for person in self._people[1:] if person.unseen < FORGOTTEN]
         strangers = [seen for seen in faces if not any(seen is known for known in pairs)]
         self._people += [Person.of(seen) for seen in strangers[: MOST_FACES - len(self._people)]]
 
