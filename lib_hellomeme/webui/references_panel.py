@@ -74,7 +74,6 @@ def drawn_on(label: str, elem_id: str) -> tuple[Any, Any]:
         picture.preprocess = lambda value: value  # the texts that the browser sent, as `uploaded` has it
         return picture, gr.Textbox(visible=False, elem_id=f"{elem_id}_look")
     gr.HTML(f"<p>{label}</p>")
-    canvas = ForgeCanvas(
-        height=300, scribble_color="#ffffff", scribble_width=30, scribble_alpha=75, numpy=True, elem_id=elem_id
-    )
+    fixed = {"scribble_color_fixed": True, "scribble_alpha_fixed": True, "scribble_softness_fixed": True}
+    canvas = ForgeCanvas(height=300, scribble_color="#ffffff", scribble_alpha=75, numpy=True, elem_id=elem_id, **fixed)
     return canvas.background, canvas.foreground
