@@ -10,15 +10,18 @@ import cv2
 import numpy as np
 import pytest
 import skimage.data
+from hypothesis import given
 
 from lib_hellomeme.errors import CheckpointError, DependencyError, MissingFileError
 from lib_hellomeme.face import published_onnx
+from lib_hellomeme.face.alignment import umeyama
 from lib_hellomeme.face.extract import track_picture
 from lib_hellomeme.face.extract_video import track_video
 from lib_hellomeme.face.fit import fit_picture
 from lib_hellomeme.face.published_onnx import FILES, PublishedOnnx, Tracker
-from lib_hellomeme.face.published_points import PARTS, Smoother
+from lib_hellomeme.face.published_points import ANCHOR_ROWS, PARTS, Smoother
 from tests.face.onnx_files import write_face_models
+from tests.face.samples import apply, similarities
 from tests.video.samples import write_video
 
 ASTRONAUT = skimage.data.astronaut()
@@ -134,3 +137,19 @@ def test_smoothing_keeps_most_of_a_fast_move_and_little_of_jitter():
         moved = smooth(points + amount, 100.0) - points
         for part in PARTS:
             assert low < moved[part.rows].mean() / amount < high
+
+
+@given(similarities())
+def test_points_by_name_give_a_known_similarity_back(matrix):
+    points = np.random.default_rng(0).uniform(0, 300, (222, 2))
+    moved = apply(matrix, points)
+    for rows in ANCHOR_ROWS.values():
+        if len(rows) > 1:
+            assert umeyama(points[list(rows)], moved[list(rows)]) == pytest.approx(matrix, abs=1e-6)
+
+
+def test_the_parts_by_name_share_no_point_and_what_is_smoothed_is_every_one():
+    outlines = ("jaw", "nose", "right_brow", "left_brow", "right_eye", "left_eye", "mouth_outer", "mouth_inner")
+    rows = [row for name in outlines for row in ANCHOR_ROWS[name]]
+    assert rows == list(range(182))
+    assert [row for part in PARTS for row in range(222)[part.rows]] == list(range(222))
