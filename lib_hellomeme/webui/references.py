@@ -51,13 +51,12 @@ def prepare_sampling(p: Any, latents: Tensor) -> None:
         host.check(p)
         host.refuse_references(p)
         height, width = (8 * side for side in latents.shape[-2:])
-        port = host.port(p)
         written = len(requests) * 2 * len(latents) * height * width * BANK_NUMBERS
-        host.reserve(p, 2 * written * torch.finfo(port.dtype).bits // 8)  # and as much for keys and values
+        host.reserve(p, 2 * written * torch.finfo(host.port(p).dtype).bits // 8)  # and as much for keys and values
         if marked(p.sampler, WHO) == latents.shape:
             return
         units = [unit_of(p, host, request, width, height) for request in requests]
-        recipe = ReferenceUnits(port, units, host.alphas_cumprod(p), p.seeds)
+        recipe = ReferenceUnits(host.port(p), units, host.alphas_cumprod(p), p.seeds)
         within_sampling(p.sampler, WHO, lambda: attached(p, host, recipe), latents.shape)
     except Exception as error:
         refuse(p, error)
