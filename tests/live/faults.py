@@ -1,6 +1,6 @@
 """The known faults of reference units, looked for in a running webui.
 
-    python -m tests.live.faults [--address http://127.0.0.1:7860] [--checkpoint NAME]
+    python -m tests.live.faults [--address http://127.0.0.1:7860] [--checkpoint NAME] [--size PX]
 
 A1111 or Forge with this extension, started with --api; where A1111 has sd-webui-controlnet, and then
 `tests/live/instruments` too, what happens beside it is checked. Prints a line for each check and exits with 1 where one
@@ -36,8 +36,9 @@ DEFAULTS = {"token_merging_ratio": 0.0, "hypertile_enable_unet": False, "hyperti
 
 
 class Checks:
-    def __init__(self, webui: Webui) -> None:
+    def __init__(self, webui: Webui, size: int) -> None:
         self.webui = webui
+        self.size = size
         self.failed = 0
         self.note = ""
         self.forge = any(name.startswith("forge_") for name in webui.ask("/sdapi/v1/options"))
@@ -49,7 +50,7 @@ class Checks:
     def draw(self, *units: dict[str, Any], path: str = "/sdapi/v1/txt2img", **wishes: Any) -> list[np.ndarray]:
         if units:
             wishes["alwayson_scripts"] = {**ours(*units), **wishes.get("alwayson_scripts", {})}
-        pictures, info = self.webui.draw(path, **wishes)
+        pictures, info = self.webui.draw(path, **{"width": self.size, "height": self.size, **wishes})
         self.note = info["extra_generation_params"].get(NOTE, "")
         return pictures
 
@@ -184,12 +185,13 @@ def main() -> int:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--address", default="http://127.0.0.1:7860")
     parser.add_argument("--checkpoint", help="default: the one that is loaded")
+    parser.add_argument("--size", type=int, default=256)
     parser.add_argument("--only", nargs="+", default=[], help="names of functions in this file")
     chosen = parser.parse_args()
     webui = Webui(chosen.address)
     if chosen.checkpoint:
         webui.choose(chosen.checkpoint)
-    checks = Checks(webui)
+    checks = Checks(webui, chosen.size)
     installed = [script["name"] for script in webui.ask("/sdapi/v1/script-info")]
     groups: list[Callable[[Checks], None]] = [kinds, start_and_end, rows, passes, company, traces]
     if "controlnet" in installed and not checks.forge:
