@@ -1,7 +1,8 @@
 """What a sampling step costs with the networks attached, against the plain step: `python -m lib_hellomeme benchmark`.
 
-Both sides are timed in turn in one process, so that a machine that slows down slows down both. Weights are random: a
-step's time does not depend on their values.
+The plain step and the step of each generation are timed in turn in one process, so that a machine that slows down slows
+down all; on a machine that others use too, the processor time tells more than the clock. Weights are random: a step's
+time does not depend on their values.
 """
 
 from __future__ import annotations
@@ -9,13 +10,14 @@ from __future__ import annotations
 import argparse
 import statistics
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 
 import torch
 from torch import Tensor, nn
 
 from lib_hellomeme.checkpoints.catalog import GENERATIONS, files_of
-from lib_hellomeme.checkpoints.layouts import LAYOUTS
+from lib_hellomeme.checkpoints.layouts import LAYOUTS, build_on_meta
+from lib_hellomeme.checkpoints.load import placed
 from lib_hellomeme.networks.control import ProjectedControl
 from lib_hellomeme.networks.expression import ArkitExpression
 from lib_hellomeme.networks.reference import ReferenceAdapter
@@ -28,9 +30,10 @@ TOKENS = 77
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
-    parser.add_argument("--generation", choices=list(GENERATIONS), default="v5c", help="default: %(default)s")
+    names = list(GENERATIONS)
+    parser.add_argument("--generation", nargs="+", choices=names, default=["v5c"], metavar="NAME", help="default: v5c")
     parser.add_argument("--size", type=int, default=256, help="side of the picture in px (default: %(default)s)")
-    parser.add_argument("--pairs", type=int, default=7, help="pairs of steps to time (default: %(default)s)")
+    parser.add_argument("--pairs", type=int, default=7, help="turns to time (default: %(default)s)")
     parser.add_argument("--device", default="cpu", help="where to run (default: %(default)s)")
     parser.add_argument("--half", action="store_true", help="float16 instead of float32")
 
@@ -40,30 +43,49 @@ def run(arguments: argparse.Namespace) -> None:
     dtype = torch.float16 if arguments.half else torch.float32
     port = DiffusersPort(full_unet().to(device, dtype))
     call = random_call(arguments.size, device, dtype)
-    control = random_control(arguments.generation, arguments.size, device, dtype)
-    adapter = LAYOUTS[files_of(arguments.generation)[0].layout or ""].build({})
+    steps = [lambda: run_step(port, call), *(_full_step(port, call, name) for name in arguments.generation)]
+    plain, *full = time_in_turn(steps, arguments.pairs)
+    where = f"{str(dtype)[6:]} on {device}, {torch.get_num_threads()} threads"
+    print(f"{arguments.size} px, two rows, {where}, {arguments.pairs} turns")
+    print(f"plain step {statistics.median(clock for clock, _ in plain):.3f} s (median)")
+    for name, seconds in zip(arguments.generation, full, strict=True):
+        by_clock = [step[0] / bare[0] for step, bare in zip(seconds, plain, strict=True)]
+        by_processor = [step[1] / bare[1] for step, bare in zip(seconds, plain, strict=True)]
+        spread = f"median {statistics.median(by_clock):.3f}, from {min(by_clock):.3f} to {max(by_clock):.3f}"
+        print(f"{name}: ratio {spread}; of processor time {statistics.median(by_processor):.3f}")
+
+
+def _full_step(port: DiffusersPort, call: Call, generation: str) -> Callable[[], None]:
+    """A step with everything on; its first one runs the write pass too."""
+    adapter = _randomised(build_on_meta(LAYOUTS[files_of(generation)[0].layout or ""], {}))
     assert isinstance(adapter, ReferenceAdapter)
     adapter.fold()  # as load_networks does
-    layers = adapter.eval().requires_grad_(False).to(device, dtype).sites()
+    layers = placed(adapter, port.device, port.dtype).sites()
+    control = random_control(generation, 8 * call.sample.shape[-1], port.device, port.dtype)
     reenactment = Reenactment(port, layers, call.sample[1:], control, control)
 
-    def full_step() -> None:
+    def step() -> None:
         with port.attach(reenactment.taps(), lambda *_: call, reenactment.begin):
             run_step(port, call)
 
-    plain, full = time_in_turn(lambda: run_step(port, call), full_step, arguments.pairs)
-    ratios = [b / a for a, b in zip(plain, full, strict=True)]
-    where = f"{str(dtype)[6:]} on {device}, {torch.get_num_threads()} threads"
-    print(f"{arguments.generation}, {arguments.size} px, two rows, {where}, {arguments.pairs} alternating pairs")
-    print(f"plain step {statistics.median(plain):.3f} s, with everything on {statistics.median(full):.3f} s (medians)")
-    print(f"ratio: median {statistics.median(ratios):.3f}, from {min(ratios):.3f} to {max(ratios):.3f}")
+    return step
 
 
 def full_unet() -> nn.Module:
     """SD1.5's UNet with random weights."""
     from diffusers import UNet2DConditionModel
 
-    return UNet2DConditionModel(cross_attention_dim=CONTEXT_WIDTH, attention_head_dim=8).eval().requires_grad_(False)
+    with torch.device("meta"):
+        unet = UNet2DConditionModel(cross_attention_dim=CONTEXT_WIDTH, attention_head_dim=8)
+    return _randomised(unet)
+
+
+def _randomised(network: nn.Module) -> nn.Module:
+    """A network from the meta device, ready for inference; much faster than its own initialisation."""
+    network.to_empty(device="cpu").eval().requires_grad_(False)
+    for tensor in (*network.parameters(), *network.buffers()):
+        tensor.uniform_(-0.02, 0.02)
+    return network
 
 
 def random_call(side: int, device: torch.device, dtype: torch.dtype) -> Call:
@@ -95,13 +117,14 @@ def random_control(generation: str, side: int, device: torch.device, dtype: torc
 
 
 @torch.inference_mode()
-def time_in_turn(a: Callable[[], None], b: Callable[[], None], pairs: int) -> tuple[list[float], list[float]]:
-    """Seconds of each run of a and of b, alternating, after one run of each that is not counted."""
-    seconds: tuple[list[float], list[float]] = [], []
-    for turn in range(pairs + 1):
-        for function, kept in zip((a, b), seconds, strict=True):
-            start = time.perf_counter()
+def time_in_turn(functions: Sequence[Callable[[], None]], turns: int) -> list[list[tuple[float, float]]]:
+    """Seconds by the clock and of all processors' time, of each run of each function, one after the other, after one
+    turn that is not counted."""
+    seconds: list[list[tuple[float, float]]] = [[] for _ in functions]
+    for turn in range(turns + 1):
+        for function, kept in zip(functions, seconds, strict=True):
+            start = time.perf_counter(), time.process_time()
             function()
             if turn:
-                kept.append(time.perf_counter() - start)
+                kept.append((time.perf_counter() - start[0], time.process_time() - start[1]))
     return seconds

@@ -88,11 +88,7 @@ def _write(generation: str, folder: str) -> None:
 def _measure(size: int, device_name: str, half: bool, generation: str = "", models: str = "") -> Peaks:
     """The peaks of one side: plain where there is no generation."""
     device, dtype = torch.device(device_name), torch.float16 if half else torch.float32
-    with torch.device("meta"):
-        unet = full_unet()
-    port = DiffusersPort(unet.to_empty(device=device).to(dtype))
-    for parameter in unet.parameters():
-        parameter.fill_(0.01)  # memory that nobody wrote to is not there yet
+    port = DiffusersPort(full_unet().to(device, dtype))
     call = random_call(size, device, dtype)
     run_step(port, call)  # what torch keeps for later is no part of the peak
     with _peaks(device) as peaks:
