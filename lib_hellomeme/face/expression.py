@@ -14,6 +14,8 @@ from lib_hellomeme.face.mean_face import mean_face_with_irises
 from lib_hellomeme.face.pose import CAMERA_DISTANCE, FaceFit
 from lib_hellomeme.face.track import ARKIT_INDEX, ARKIT_NAMES
 
+MOST_REST = 0.3  # between two persons' faces at rest, as renders with geometries of nine show it
+
 Points = Sequence[Sequence[float]]  # x, y and z of each landmark; numbers in lists are read one by one much faster
 
 
@@ -35,6 +37,17 @@ def expression(mesh: np.ndarray, fit: FaceFit) -> np.ndarray:
         value = (measure.distance(face) - measure.rest) / (measure.full - measure.rest)
         coefficients[ARKIT_INDEX[measure.name]] = 0.0 if math.isnan(value) else min(max(value, 0.0), 1.0)
     return coefficients
+
+
+def from_own_rest(coefficients: np.ndarray) -> np.ndarray:
+    """(frames, 51) of one person's video, measured by distances, with less of what that person's shape adds to them.
+
+    What a face does in half of the frames is its rest, but for MOST_REST at most, so that a lasting smile stays one;
+    the gaze, which rests nowhere, is left.
+    """
+    gaze = np.array([name.startswith("eyeLook") for name in ARKIT_NAMES])
+    rest = np.where(gaze, 0.0, np.minimum(np.median(coefficients, axis=0), MOST_REST))
+    return np.maximum(coefficients - rest, 0.0) / (1.0 - rest)
 
 
 def measurable(known: Collection[int]) -> frozenset[str]:

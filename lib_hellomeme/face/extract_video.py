@@ -13,6 +13,7 @@ from typing import Literal
 import numpy as np
 
 from lib_hellomeme.face.between import interpolate_frames
+from lib_hellomeme.face.expression import from_own_rest
 from lib_hellomeme.face.extract import (
     WARN_DRAWING,
     WARN_NO_FACE,
@@ -31,6 +32,7 @@ from lib_hellomeme.video.decode import Video, open_video
 Missing = Literal["interpolate", "hold", "leave out"]
 
 MOST_FACES = 4  # followed at once, so that the chosen one is not mixed up with its neighbours
+REST_FRAMES = 50  # with a face, that tell what it is like at rest
 FORGOTTEN = 250  # frames in which one of the neighbours was not seen
 SEARCH_PAUSE = Fraction(1, 2)  # seconds between thorough searches for a lost face
 
@@ -52,8 +54,9 @@ def track_video(
     nearest that looks like it. face_box: that face is in it; where none is ever recognised in it (a drawing), the head
     is assumed there in all frames. missing: frames without the face (found False) take what lies between their
     neighbours, repeat the last, or are left as they are, for those to leave out who use them. extractor, models: see
-    `open_extractor`. progress is called with the number of frames done. Raises PictureError where no video can be read,
-    FaceError for a number that no face has, DependencyError and CheckpointError where no extractor can be used.
+    `open_extractor`. Coefficients measured by distances are taken from the face's own rest where the video is long
+    enough to show it. progress is called with the number of frames done. Raises PictureError where there is no video
+    to read, FaceError for a number that no face has, DependencyError and CheckpointError where no extractor works.
     """
     video = video if isinstance(video, Video) else open_video(video)
     opened, warnings = opened_extractor(extractor, models)
@@ -69,11 +72,20 @@ def track_video(
             if progress:
                 progress(len(frames))
     lost = sum(not frame.found for frame in frames)
+    if opened.by_distances and len(frames) - lost >= REST_FRAMES:
+        frames = _from_own_rest(frames)
     if lost < len(frames):
         frames = fill_missing(frames, missing)
     measured = opened.measured if lost < len(frames) else frozenset()
     said = (*warnings, *video.warnings, *follower.warnings, *_missed(lost, len(frames), missing, box is not None))
     return FaceTrack(video.fps, tuple(frames), measured, opened.name, said)
+
+
+def _from_own_rest(frames: list[FaceFrame]) -> list[FaceFrame]:
+    found = [index for index, frame in enumerate(frames) if frame.found]
+    changed = from_own_rest(np.stack([frames[index].coefficients for index in found]))
+    settled = dict(zip(found, changed, strict=True))
+    return [replace(frame, coefficients=settled.get(index, frame.coefficients)) for index, frame in enumerate(frames)]
 
 
 def _missed(lost: int, count: int, missing: Missing, boxed: bool) -> tuple[str, ...]:

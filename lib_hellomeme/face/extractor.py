@@ -25,6 +25,7 @@ class Extractor(Protocol):
 
     name: str
     measured: frozenset[str]  # the coefficients that it can measure
+    by_distances: bool  # whether they come from distances in the face, which differ between people at rest
 
     def __init__(self, models: Path | None = None) -> None: ...
 

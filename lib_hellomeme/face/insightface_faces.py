@@ -60,6 +60,7 @@ class InsightFace:
     """Measures hardly any expression: its points are too few."""
 
     name = "insightface"
+    by_distances = True
 
     def __init__(self, models: Path | None = None) -> None:
         """Raises DependencyError without the package, MissingFileError without a pack of models, CheckpointError for

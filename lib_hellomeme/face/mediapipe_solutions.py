@@ -42,6 +42,7 @@ class MediaPipeSolutions:
 
     name = "mediapipe solutions"
     measured = MEASURED
+    by_distances = True
 
     def __init__(self, models: Path | None = None) -> None:
         """Raises DependencyError where mediapipe is missing or too new. Needs no model files."""

@@ -31,6 +31,7 @@ class MediaPipeTasks:
 
     name = "mediapipe tasks"
     measured = frozenset(ARKIT_NAMES)
+    by_distances = False
 
     def __init__(self, models: Path | None = None) -> None:
         """Raises MissingFileError, DependencyError without mediapipe, CheckpointError for a damaged file."""

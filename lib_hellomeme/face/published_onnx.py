@@ -67,6 +67,7 @@ class PublishedOnnx:
 
     name = "published onnx"
     measured = frozenset(ARKIT_NAMES)
+    by_distances = False
 
     def __init__(self, models: Path | None = None) -> None:
         """Raises MissingFileError, DependencyError without onnxruntime, CheckpointError for files that are not these

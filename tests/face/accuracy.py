@@ -15,7 +15,7 @@ import cv2
 import numpy as np
 import skimage.data
 
-from lib_hellomeme.face.expression import MEASURED
+from lib_hellomeme.face.expression import MEASURED, from_own_rest
 from lib_hellomeme.face.landmarks import MESH_POINTS
 from lib_hellomeme.face.mediapipe_solutions import MediaPipeSolutions
 from lib_hellomeme.face.mesh import frame_of_mesh
@@ -117,6 +117,16 @@ def correlations(samples: list[Sample], name: str) -> tuple[float, float]:
     return float(np.mean(clips)), float(np.corrcoef(true, found)[0, 1])
 
 
+def as_videos(samples: list[Sample]) -> list[Sample]:
+    """With each person's coefficients taken from their own rest, as `track_video` does."""
+    settled = []
+    for person in sorted({sample.person for sample in samples}):
+        own = [sample for sample in samples if sample.person == person]
+        changed = from_own_rest(np.stack([sample.found_coefficients for sample in own]))
+        settled += [one._replace(found_coefficients=values) for one, values in zip(own, changed, strict=True)]
+    return settled
+
+
 def main() -> None:
     heads = persons(9)
     errors = pose_errors(measure_poses(heads, 10))
@@ -128,10 +138,11 @@ def main() -> None:
     ):
         print(f"{label:24s} {row[0]:6.2f}{row[1]:6.2f}{row[2]:6.2f}")
     faces, eyes = measure_expressions(heads, 60), measure_expressions(heads, 30, gaze=True)
-    print(f"correlation, {len(faces)} + {len(eyes)} renders   in a clip  over all persons")
+    print(f"correlation, {len(faces)} + {len(eyes)} renders   in a clip  over all persons  and as videos: clip, all")
     for name in sorted(MEASURED):
-        clip, pooled = correlations(eyes if name.startswith(GAZE) else faces, name)
-        print(f"{name:32s} {clip:8.3f} {pooled:8.3f}")
+        samples = eyes if name.startswith(GAZE) else faces
+        figures = (*correlations(samples, name), *correlations(as_videos(samples), name))
+        print(f"{name:32s}" + "".join(f"{figure:9.3f}" for figure in figures))
 
 
 if __name__ == "__main__":
