@@ -13,7 +13,7 @@ from lib_hellomeme.checkpoints.twin import twin
 from lib_hellomeme.errors import HostError
 from lib_hellomeme.unet.ldm import LdmPort
 from lib_hellomeme.unet.port import Call, Rows
-from lib_hellomeme.webui.host import Step
+from lib_hellomeme.webui.step import Step
 
 CONTROLNET_MARK = 1024
 

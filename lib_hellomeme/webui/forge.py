@@ -16,7 +16,7 @@ from lib_hellomeme.checkpoints.twin import twin
 from lib_hellomeme.errors import HostError
 from lib_hellomeme.unet.forge import ForgePort
 from lib_hellomeme.unet.port import Call, Rows
-from lib_hellomeme.webui.host import Step
+from lib_hellomeme.webui.step import Step
 
 UNCOND = 1  # in Forge's cond_or_uncond
 

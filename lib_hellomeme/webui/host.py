@@ -8,7 +8,6 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import AbstractContextManager, ExitStack, contextmanager
-from dataclasses import dataclass
 from typing import Any, Protocol
 
 import numpy as np
@@ -18,20 +17,7 @@ from lib_hellomeme.errors import HelloMemeError, HostError
 from lib_hellomeme.unet.forge import ForgePort
 from lib_hellomeme.unet.ldm import LdmPort
 from lib_hellomeme.unet.port import AnyTap, Call
-
-
-@dataclass
-class Step:
-    """Where the running sampling is: what CFGDenoiser said of its present step, and how many rows of it were called."""
-
-    said: Any = None  # CFGDenoiserParams
-    called: int = 0
-
-    @property
-    def progress(self) -> float:
-        """The fraction of the calls that lie behind, in [0, 1]."""
-        denoiser = self.said.denoiser
-        return min(denoiser.step / max(denoiser.total_steps, 1), 1.0)
+from lib_hellomeme.webui.step import Step, followed_steps
 
 
 class Host(Protocol):
@@ -166,21 +152,3 @@ def taps_attached(
     port = host.port(p)
     with followed_steps(p) as step, port.attach(recipe.taps(), describe):
         yield lambda: host.port(p).unet is port.unet
-
-
-@contextmanager
-def followed_steps(p: Any) -> Iterator[Step]:
-    """Yield a Step that follows p's denoiser while the context lasts."""
-    from modules import script_callbacks
-
-    step = Step()
-
-    def hear(said: Any) -> None:
-        if said.denoiser.p is p:
-            step.said, step.called = said, 0
-
-    script_callbacks.on_cfg_denoiser(hear)
-    try:
-        yield step
-    finally:
-        script_callbacks.remove_callbacks_for_function(hear)

@@ -13,7 +13,7 @@ from hypothesis import strategies as st
 
 from lib_hellomeme.errors import HostError
 from lib_hellomeme.webui import a1111, forge
-from lib_hellomeme.webui.host import Step
+from lib_hellomeme.webui.step import Step
 
 Row = tuple[bool, int]  # whether it is uncond, and which picture's
 
