@@ -1,4 +1,7 @@
-"""The counters alone: what they count takes full-size networks."""
+"""The counters alone: what they count takes full-size networks.
+
+In processes of their own, as the benchmark has it: one that has freed much memory before takes new memory from that.
+"""
 
 from __future__ import annotations
 
@@ -10,19 +13,23 @@ from lib_hellomeme.standalone import benchmark_memory
 pytestmark = pytest.mark.skipif(not benchmark_memory.STATUS.exists(), reason="only Linux tells")
 
 
-def test_a_peak_is_counted_although_it_passes() -> None:
-    before = benchmark_memory._megabytes("RssAnon")
+def counted(earlier: int, within: int) -> tuple[benchmark_memory.Peaks, float, float]:
+    """The peaks while arrays of `within` numbers come and go, after one of `earlier`; own memory and pages before."""
+    torch.ones(earlier).add_(1)
+    before = benchmark_memory._megabytes("RssAnon"), benchmark_memory._megabytes("VmRSS")
     with benchmark_memory._peaks(torch.device("cpu")) as peaks:
         for _ in range(20):
-            torch.ones(25_000_000).add_(1)  # 100 MB
+            torch.ones(within).add_(1)
+    return peaks, *before
+
+
+def test_a_peak_is_counted_although_it_passes() -> None:
+    peaks, before, _ = benchmark_memory._in_own_process(counted, 1, 25_000_000)  # 100 MB
     assert set(peaks) == {"own memory", "with files"}
     assert 90 < peaks["own memory"] - before < 150
     assert peaks["with files"] > peaks["own memory"]
 
 
 def test_an_earlier_peak_is_forgotten() -> None:
-    torch.ones(50_000_000).add_(1)
-    before = benchmark_memory._megabytes("VmRSS")
-    with benchmark_memory._peaks(torch.device("cpu")) as peaks:
-        torch.ones(1_000_000).add_(1)
+    peaks, _, before = benchmark_memory._in_own_process(counted, 50_000_000, 1_000_000)
     assert peaks["with files"] - before < 50
