@@ -64,6 +64,7 @@ class ForgePort(Port):
         self.patcher = patcher
         self.unet = unet or patcher.model.diffusion_model
         self.in_channels = self.unet.input_blocks[0][0].in_channels
+        self.width = self.unet.input_blocks[0][0].out_channels
         stages = [*self.unet.input_blocks, self.unet.middle_block, *self.unet.output_blocks]
         self.attention = attention_layers(stages)
         self.attention_places = [

@@ -35,6 +35,7 @@ class LdmPort(HookPort):
         self.blocks = [*unet.input_blocks, unet.middle_block, *unet.output_blocks]
         super().__init__(unet, self.blocks)
         self.in_channels = unet.input_blocks[0][0].in_channels
+        self.width = unet.input_blocks[0][0].out_channels
 
     def _hook(self, tap: Tap, current: Current) -> RemovableHandle:
         unet = self.unet

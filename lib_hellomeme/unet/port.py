@@ -128,6 +128,7 @@ class Port(ABC):
     """The sites of one UNet."""
 
     in_channels: int  # 4; 9 for inpainting checkpoints
+    width: int  # channels of the finest level; 320 in SD1.5
 
     @abstractmethod
     def attach(

@@ -153,6 +153,12 @@ def test_inpainting_unets_are_refused(port: CountingPort, adapter: ReferenceAdap
         a_reenactment(port, adapter)
 
 
+def test_networks_of_another_width_are_refused(port: CountingPort, adapter: ReferenceAdapter) -> None:
+    port.width = 320
+    with pytest.raises(HostError, match="32 channels wide, the checkpoint's has 320"):
+        a_reenactment(port, adapter)
+
+
 def test_rows_take_the_control_of_nobody_or_of_their_frame() -> None:
     control = torch.arange(3.0)[:, None, None, None]
     assert of_rows(control, Rows((True, False, False), (0, 1, 0))).flatten().tolist() == [0, 2, 1]
