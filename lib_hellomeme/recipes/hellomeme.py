@@ -26,7 +26,7 @@ from lib_hellomeme.face.track import FaceFrame
 from lib_hellomeme.networks.expression import ArkitExpression, Expression, ExpressionKind, PdfgcExpression
 from lib_hellomeme.taps.bank import Bank, record, write
 from lib_hellomeme.taps.residual import add_residual
-from lib_hellomeme.unet.port import DOWN, Call, Port, Rows, Tap
+from lib_hellomeme.unet.port import Call, Port, Rows, Tap
 
 Control = Mapping[str, Tensor]  # site -> features (1 + frames, C, h, w): of nobody, then of the face in each frame
 ControlNetwork = Callable[[Tensor, Expression], dict[str, Tensor]]
@@ -98,7 +98,8 @@ class Reenactment:
     pass (v5c). The networks act while start <= progress < end, or to the last step where end is 1. source: what the
     write pass runs on.
 
-    Raises HostError for a UNet that takes more than latents or is of another width, and in a call of another size than the reference's.
+    Raises HostError for a UNet that takes more than latents or is of another width, and in a call of another size
+    than the reference's.
     """
 
     def __init__(
@@ -115,12 +116,12 @@ class Reenactment:
     ) -> None:
         if port.in_channels != reference.shape[1]:
             raise HostError("Inpainting checkpoints are not supported yet: choose a plain SD1.5 checkpoint.")
-        width = control[DOWN[0]].shape[1] if control else port.width
-        if width != port.width:
-            raise HostError(
-                f"The networks belong to a UNet {width} channels wide, the checkpoint's has {port.width}: choose "
-                "networks and checkpoint that belong together."
-            )
+        for site, residual in control.items():
+            if residual.shape[1] != port.channels(site):
+                raise HostError(
+                    f"The networks belong to a UNet with {residual.shape[1]} channels at {site}, the checkpoint's has "
+                    f"{port.channels(site)}: choose networks and checkpoint that belong together."
+                )
         self.port = port
         self.layers = layers
         self.reference = reference

@@ -19,7 +19,7 @@ class DiffusersPort(HookPort):
     def __init__(self, unet: nn.Module) -> None:
         super().__init__(unet, [*unet.down_blocks, unet.mid_block, *unet.up_blocks])
         self.in_channels = unet.conv_in.in_channels
-        self.width = unet.conv_in.out_channels
+        self.widths = tuple(unet.config.block_out_channels)
         self.blocks = _last_layers(unet)
         levels = [*unet.down_blocks, unet.mid_block, *unet.up_blocks]
         self.pairs = [layer for level in levels for layer in getattr(level, "attentions", level.resnets)]

@@ -25,7 +25,7 @@ from lib_hellomeme.unet.hooks import (
     tapped,
     watch,
 )
-from lib_hellomeme.unet.ldm import LEVEL_INPUTS, LEVEL_OUTPUTS, TEMPORAL_PLACES, tap_output
+from lib_hellomeme.unet.ldm import LEVEL_INPUTS, LEVEL_OUTPUTS, LEVELS, TEMPORAL_PLACES, tap_output
 from lib_hellomeme.unet.port import (
     BLOCKS,
     CROSS_ATTENTION,
@@ -64,7 +64,7 @@ class ForgePort(Port):
         self.patcher = patcher
         self.unet = unet or patcher.model.diffusion_model
         self.in_channels = self.unet.input_blocks[0][0].in_channels
-        self.width = self.unet.input_blocks[0][0].out_channels
+        self.widths = tuple(self.unet.input_blocks[index][0].out_channels for index in LEVELS)
         stages = [*self.unet.input_blocks, self.unet.middle_block, *self.unet.output_blocks]
         self.attention = attention_layers(stages)
         self.attention_places = [

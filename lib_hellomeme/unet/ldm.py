@@ -22,6 +22,7 @@ TEMPORAL_PLACES: dict[str, tuple[int, int]] = dict(
         strict=True,
     )
 )
+LEVELS = (1, 4, 7, 10)  # input_blocks that begin with a resnet of each level
 LEVEL_INPUTS: dict[str, int] = dict(zip(UP, (0, 3, 6, 9), strict=True))  # output_blocks at which a decoder level begins
 
 
@@ -35,7 +36,7 @@ class LdmPort(HookPort):
         self.blocks = [*unet.input_blocks, unet.middle_block, *unet.output_blocks]
         super().__init__(unet, self.blocks)
         self.in_channels = unet.input_blocks[0][0].in_channels
-        self.width = unet.input_blocks[0][0].out_channels
+        self.widths = tuple(unet.input_blocks[index][0].out_channels for index in LEVELS)
 
     def _hook(self, tap: Tap, current: Current) -> RemovableHandle:
         unet = self.unet

@@ -128,7 +128,7 @@ class Port(ABC):
     """The sites of one UNet."""
 
     in_channels: int  # 4; 9 for inpainting checkpoints
-    width: int  # channels of the finest level; 320 in SD1.5
+    widths: tuple[int, ...]  # channels of each level, the finest first; 320, 640, 1280, 1280 in SD1.5
 
     @abstractmethod
     def attach(
@@ -139,6 +139,12 @@ class Port(ABC):
         `describe(sample, timestep, context, options)` is asked once a call, before the UNet runs; then `begin(call)`,
         which may run bare passes. Outside the context the UNet is what it was.
         """
+
+    def channels(self, site: str) -> int:
+        """How many channels pass DOWN, MID and UP. What enters a decoder level comes from the level below."""
+        if site in UP:
+            return self.widths[min(4 - UP.index(site), 3)]
+        return self.widths[DOWN.index(site)] if site in DOWN else self.widths[3]
 
     @abstractmethod
     def run(self, call: Call, taps: Sequence[AnyTap] = ()) -> Tensor:

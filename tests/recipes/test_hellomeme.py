@@ -153,9 +153,11 @@ def test_inpainting_unets_are_refused(port: CountingPort, adapter: ReferenceAdap
         a_reenactment(port, adapter)
 
 
-def test_networks_of_another_width_are_refused(port: CountingPort, adapter: ReferenceAdapter) -> None:
-    port.width = 320
-    with pytest.raises(HostError, match="32 channels wide, the checkpoint's has 320"):
+def test_networks_of_another_width_are_refused(
+    port: CountingPort, adapter: ReferenceAdapter, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(port.port, "widths", (320, 640, 1280, 1280))
+    with pytest.raises(HostError, match=r"32 channels at down\.0, the checkpoint's has 320"):
         a_reenactment(port, adapter)
 
 
