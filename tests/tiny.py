@@ -100,10 +100,18 @@ def forge_port(checkout: str) -> ForgePort:
     return ForgePort(UnetPatcher(model, torch.device("cpu"), torch.device("cpu")).clone())
 
 
+class FusedPort(LdmPort):
+    """As A1111's port is unless the webui's state forbids it."""
+
+    def fused(self) -> bool:
+        return True
+
+
 # Each is built once: what leaves no trace can be shared.
 PORTS: dict[str, Callable[[], Port]] = {
     "diffusers": cache(lambda: DiffusersPort(diffusers_unet())),
     "ldm": cache(lambda: LdmPort(ldm_unet())),
+    "fused": cache(lambda: FusedPort(ldm_unet())),
 }
 if "HELLOMEME_FORGE" in os.environ:
     PORTS["forge"] = cache(lambda: forge_port(os.environ["HELLOMEME_FORGE"]))

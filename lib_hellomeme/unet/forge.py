@@ -10,6 +10,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import ExitStack, contextmanager
+from functools import partial
 from typing import Any
 
 import torch
@@ -22,6 +23,7 @@ from lib_hellomeme.unet.hooks import (
     by_site,
     contexts_of,
     output_of,
+    own_attention,
     tapped,
     watch,
 )
@@ -163,7 +165,7 @@ def _attention_patches(
         if not asked:
             return output
         call, x, contexts = asked.pop()
-        return output_of(taps, layer, x, contexts, output, call)
+        return output_of(taps, partial(own_attention, layer), x, contexts, output, call)
 
     return [(f"{kind}_patch", before), (f"{kind}_output_patch", after)]
 

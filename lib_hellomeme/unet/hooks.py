@@ -9,9 +9,11 @@ from __future__ import annotations
 from abc import abstractmethod
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import ExitStack, contextmanager
+from functools import partial
 
 import torch
 from torch import Tensor, nn
+from torch.nn import functional
 from torch.utils.hooks import RemovableHandle
 
 from lib_hellomeme.unet.port import (
@@ -60,6 +62,10 @@ class HookPort(Port):
     def _forward(self, call: Call) -> Tensor:
         """The UNet's own forward, without the hooks and assigned `forward`s of its outermost module."""
 
+    def fused(self) -> bool:
+        """Whether attention that taps lengthen is computed by `fused_attention` instead of the layer's own forward."""
+        return False
+
     def in_foreign_pass(self) -> bool:
         """Whether somebody else runs a bare pass within the present call, in which attached taps are to be silent."""
         return False
@@ -81,9 +87,43 @@ class HookPort(Port):
             for tap in in_order([tap for tap in taps if isinstance(tap, Tap)]):
                 stack.callback(self._hook(tap, current).remove)
             for site, here in by_site(taps).items():
-                for handle in _hook_attention(self.attention[site], here, current, self.context_name):
+                for handle in self._hook_attention(self.attention[site], here, current):
                     stack.callback(handle.remove)
             yield
+
+    def _hook_attention(
+        self, layer: nn.Module, taps: Sequence[AttentionTap], current: Current
+    ) -> Sequence[RemovableHandle]:
+        asked: list[tuple[Call, Tensor, list[Tensor]]] = []  # of the evaluation under way, if it is to be tapped
+        name = self.context_name
+
+        def before(module: nn.Module, args: tuple, kwargs: dict) -> tuple[tuple, dict] | None:
+            asked.clear()
+            call = current()
+            if call is None:
+                return None
+            x, *rest = args
+            given = rest[0] if rest else kwargs.get(name)
+            contexts = contexts_of(taps, x, x if given is None else given, call)
+            asked.append((call, x, contexts))
+            if contexts[-1] is contexts[0] or "forward" in vars(module):
+                return None
+            if self.fused():  # one token is the least that the layer's own forward can be given to do
+                x, context = x[:, :1], contexts[0][:, :1]
+            else:
+                context = contexts[-1]
+            return ((x, context, *rest[1:]), kwargs) if rest else ((x,), kwargs | {name: context})
+
+        def after(module: nn.Module, args: tuple, output: Tensor) -> Tensor | None:
+            if not asked:
+                return None
+            call, x, contexts = asked.pop()
+            attend = partial(fused_attention if self.fused() else own_attention, module)
+            if contexts[-1] is not contexts[0] and (self.fused() or "forward" in vars(module)):
+                output = attend(x, contexts[-1])
+            return output_of(taps, attend, x, contexts, output, call)
+
+        return layer.register_forward_pre_hook(before, with_kwargs=True), layer.register_forward_hook(after)
 
 
 def attention_layers(stages: Iterable[nn.Module]) -> dict[str, nn.Module]:
@@ -113,7 +153,7 @@ def contexts_of(taps: Sequence[AttentionTap], x: Tensor, context: Tensor, call: 
 
 def output_of(
     taps: Sequence[AttentionTap],
-    layer: nn.Module,
+    attend: Callable[[Tensor, Tensor], Tensor],
     x: Tensor,
     contexts: Sequence[Tensor],
     output: Tensor,
@@ -122,43 +162,23 @@ def output_of(
     """What the taps, last first, make of the layer's output for the last of `contexts`."""
     for tap, context in zip(reversed(taps), reversed(contexts[:-1]), strict=True):
         if tap.output is not None:
-            output = tap.output(Attended(x, context, output, evaluation(layer)), call)
+            output = tap.output(Attended(x, context, output, attend), call)
     return output
 
 
-def evaluation(layer: nn.Module) -> Callable[[Tensor, Tensor], Tensor]:
+def own_attention(layer: nn.Module, x: Tensor, context: Tensor) -> Tensor:
     """The computation of an attention layer, as the webui's optimised attention has it, which replaces the class's
     forward. An instance's own forward is passed by: Hypertile's cuts x into tiles but not the context."""
-    return lambda x, context: type(layer).forward(layer, x, context)
+    return type(layer).forward(layer, x, context)
 
 
-def _hook_attention(
-    layer: nn.Module, taps: Sequence[AttentionTap], current: Current, context_name: str
-) -> Sequence[RemovableHandle]:
-    asked: list[tuple[Call, Tensor, list[Tensor]]] = []  # of the evaluation under way, if it is to be tapped
-
-    def before(module: nn.Module, args: tuple, kwargs: dict) -> tuple[tuple, dict] | None:
-        asked.clear()
-        call = current()
-        if call is None:
-            return None
-        x, *rest = args
-        given = rest[0] if rest else kwargs.get(context_name)
-        contexts = contexts_of(taps, x, x if given is None else given, call)
-        asked.append((call, x, contexts))
-        if contexts[-1] is contexts[0] or "forward" in vars(module):
-            return None
-        return ((x, contexts[-1], *rest[1:]), kwargs) if rest else (args, kwargs | {context_name: contexts[-1]})
-
-    def after(module: nn.Module, args: tuple, output: Tensor) -> Tensor | None:
-        if not asked:
-            return None
-        call, x, contexts = asked.pop()
-        if contexts[-1] is not contexts[0] and "forward" in vars(module):
-            output = evaluation(module)(x, contexts[-1])
-        return output_of(taps, module, x, contexts, output, call)
-
-    return layer.register_forward_pre_hook(before, with_kwargs=True), layer.register_forward_hook(after)
+def fused_attention(layer: nn.Module, x: Tensor, context: Tensor) -> Tensor:
+    """The same by PyTorch's fused attention, for LDM's layers; LoRAs act, since the layer's own projections do."""
+    q, k, v = (
+        projected.unflatten(-1, (layer.heads, -1)).transpose(1, 2)
+        for projected in (layer.to_q(x), layer.to_k(context), layer.to_v(context))
+    )
+    return layer.to_out(functional.scaled_dot_product_attention(q, k, v).transpose(1, 2).flatten(2))
 
 
 @contextmanager

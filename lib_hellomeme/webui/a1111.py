@@ -28,6 +28,14 @@ class A1111Port(LdmPort):
         super().__init__(unet)
         self.controlnet = controlnet
 
+    def fused(self) -> bool:
+        """The webui's default is slower, several times so without CUDA, and takes memory that grows with the square
+        of what is looked at. Elsewhere fused attention is not to be had, or the layers do more than project."""
+        from modules import shared
+
+        plain = not shared.loaded_hypernetworks and not shared.opts.upcast_attn
+        return plain and self.device.type in ("cpu", "cuda")
+
     def in_foreign_pass(self) -> bool:
         network = getattr(self.controlnet, "latest_network", None)
         if network is None:

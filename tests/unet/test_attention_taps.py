@@ -11,6 +11,7 @@ from torch import Tensor, nn
 from lib_hellomeme.taps.attention import Look, read, record_tokens
 from lib_hellomeme.taps.bank import Bank, record
 from lib_hellomeme.unet.forge import ForgePort
+from lib_hellomeme.unet.hooks import fused_attention, own_attention
 from lib_hellomeme.unet.port import (
     BLOCKS,
     CROSS_ATTENTION,
@@ -22,7 +23,8 @@ from lib_hellomeme.unet.port import (
     Port,
     Tap,
 )
-from tests.tiny import PORTS, run_unet
+from tests.goldens_format import seeded
+from tests.tiny import PORTS, FusedPort, run_unet
 from tests.unet.test_ports import a_call, doubled
 
 LAYERS = (*SELF_ATTENTION, *CROSS_ATTENTION)
@@ -183,7 +185,8 @@ def test_an_error_in_a_tap_leaves_no_trace(port: Port, error: type[BaseException
 
 
 def test_the_optimised_attention_of_the_webui_does_the_work(port: Port) -> None:
-    """A1111 replaces the forward of the class, before or after we attach."""
+    """A1111 replaces the forward of the class, before or after we attach. Where fused attention computes what is read,
+    the layer is given one token."""
     call, bank = a_call(), Bank()
     site = "self_attention.1"
     port.run(call, [record_tokens(site, bank)])
@@ -199,7 +202,13 @@ def test_the_optimised_attention_of_the_webui_does_the_work(port: Port) -> None:
     with port.attach(taps, lambda *_: call), mock.patch.object(type(layer), "forward", optimised):
         run_unet(port, call)
     tokens = 16 * 24
-    assert contexts == [(2, 2 * tokens), (1, tokens)]
+    assert contexts == ([(2, 1)] if isinstance(port, FusedPort) else [(2, 2 * tokens), (1, tokens)])
+
+
+def test_fused_attention_does_what_the_layer_does() -> None:
+    layer = attention_of(PORTS["ldm"](), "self_attention.4")
+    x, context = (seeded(f"fused/{name}", (2, tokens, 128)) for name, tokens in (("x", 5), ("context", 9)))
+    torch.testing.assert_close(fused_attention(layer, x, context), own_attention(layer, x, context))
 
 
 def test_an_instance_that_cuts_x_into_tiles_but_not_the_context_is_passed_by(port: Port) -> None:
