@@ -16,12 +16,11 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Literal
 
-import torch
 from torch import Tensor
 
 from lib_hellomeme.taps.bank import Bank
 from lib_hellomeme.taps.masks import per_row, selection, shares, token_grid
-from lib_hellomeme.unet.port import Attended, AttentionTap, Call
+from lib_hellomeme.unet.port import Attended, AttentionTap, Call, Parts
 
 Merge = Literal["concat", "replace", "sum"]
 
@@ -39,9 +38,9 @@ class Look:
 def record_tokens(site: str, bank: Bank, keep: Callable[[Tensor, Call], Tensor] | None = None) -> AttentionTap:
     """A tap that puts into `bank` what the layer at `site` is given, or what `keep(tokens, call)` makes of it."""
 
-    def record(x: Tensor, context: Tensor, call: Call) -> Tensor:
-        bank[site] = context if keep is None else keep(context, call)
-        return context
+    def record(x: Tensor, parts: Parts, call: Call) -> Parts:
+        bank[site] = parts[0] if keep is None else keep(parts[0], call)
+        return parts
 
     return AttentionTap(site, record)
 
@@ -56,9 +55,9 @@ def read(site: str, looks: Callable[[Call], Sequence[Look]], merge: Merge = "con
     def active(call: Call) -> list[Look]:
         return [look for look in looks(call) if any(look.share)]
 
-    def context(x: Tensor, context: Tensor, call: Call) -> Tensor:
+    def context(x: Tensor, parts: Parts, call: Call) -> Parts:
         given = active(call)
-        return _joined(context, given[0], merge) if given and merge != "sum" else context
+        return _joined(parts, given[0], merge) if given and merge != "sum" else parts
 
     def output(attended: Attended, call: Call) -> Tensor:
         given = active(call)
@@ -69,9 +68,9 @@ def read(site: str, looks: Callable[[Call], Sequence[Look]], merge: Merge = "con
     return AttentionTap(site, context, output)
 
 
-def _joined(context: Tensor, look: Look, merge: Merge) -> Tensor:
-    tokens = look.tokens.to(context).expand(len(context), -1, -1)
-    return tokens if merge == "replace" else torch.cat([context, tokens], dim=1)
+def _joined(parts: Parts, look: Look, merge: Merge) -> Parts:
+    tokens = look.tokens.to(parts[0])
+    return (tokens,) if merge == "replace" else (*parts, tokens)
 
 
 def _weight(look: Look, output: Tensor, call: Call) -> Tensor:
@@ -84,17 +83,16 @@ def _weight(look: Look, output: Tensor, call: Call) -> Tensor:
 
 
 def _mixed(attended: Attended, looks: Sequence[Look], call: Call, merge: Merge) -> Tensor:
-    x, context, attend = attended.x, attended.context, attended.attend
     first, *others = looks
     alone = not others and first.where is None
     needs_plain = [share < 1 or not alone for share in first.share]
     if not any(needs_plain):
         return attended.output
     rows = selection(needs_plain)
-    plain = attend(x[rows], context[rows])
+    plain = attended.attend(attended.parts, rows)
     mixed = plain + _weight(first, attended.output, call)[rows] * (attended.output[rows] - plain)
     for look in others:
-        read = attend(x, _joined(context, look, merge))
+        read = attended.attend(_joined(attended.parts, look, merge))
         mixed = mixed + _weight(look, read, call) * (read - plain)
     output = attended.output.clone()
     output[rows] = mixed
@@ -105,7 +103,6 @@ def _summed(attended: Attended, looks: Sequence[Look], call: Call) -> Tensor:
     output = attended.output.clone()
     for look in looks:
         rows = selection([share > 0 for share in look.share])
-        x = attended.x[rows]
-        tokens = look.tokens.to(x).expand(len(attended.x), -1, -1)[rows]
-        output[rows] += _weight(look, output, call)[rows] * attended.attend(x, tokens)
+        read = attended.attend((look.tokens.to(attended.x),), rows)
+        output[rows] += _weight(look, output, call)[rows] * read
     return output

@@ -7,6 +7,7 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from lib_hellomeme.errors import HostError
+from lib_hellomeme.unet.port import Selection
 
 LEVELS = 4
 
@@ -50,7 +51,7 @@ def zero_untouched(tokens: Tensor, mask: Tensor, height: int, width: int) -> Ten
     return tokens * thick.reshape(1, -1, 1).to(tokens)
 
 
-def selection(flags: list[bool]) -> slice | list[int]:
+def selection(flags: list[bool]) -> Selection:
     """The rows whose flag is set: as a slice, which needs no copy, where they stand together."""
     rows = [row for row, flag in enumerate(flags) if flag]
     return slice(rows[0], rows[-1] + 1) if rows and rows[-1] - rows[0] + 1 == len(rows) else rows

@@ -10,7 +10,6 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import ExitStack, contextmanager
-from functools import partial
 from typing import Any
 
 import torch
@@ -21,10 +20,11 @@ from lib_hellomeme.unet.hooks import (
     attention_layers,
     bare_pass,
     by_site,
-    contexts_of,
     output_of,
     own_attention,
+    parts_of,
     tapped,
+    together,
     watch,
 )
 from lib_hellomeme.unet.ldm import LEVEL_INPUTS, LEVEL_OUTPUTS, LEVELS, TEMPORAL_PLACES, tap_output
@@ -41,6 +41,7 @@ from lib_hellomeme.unet.port import (
     Begin,
     Call,
     Describe,
+    Parts,
     Port,
     Tap,
     in_order,
@@ -148,24 +149,25 @@ def _attention_patches(
 ) -> list[Patch]:
     """What the taps need at one layer: Forge asks before it for keys and values, the same for all rows, and after it
     for the output. What the first was given is kept for the second."""
-    asked: list[tuple[Call, Tensor, list[Tensor]]] = []
+    asked: list[tuple[Call, Tensor, list[Parts]]] = []
 
     def before(x: Tensor, context: Tensor, value: Tensor, options: dict) -> tuple[Tensor, Tensor, Tensor]:
         asked.clear()
         call = current()
         if call is None or (*options["block"], options["block_index"]) != place:
             return x, context, value
-        contexts = contexts_of(taps, x, context, call)
-        asked.append((call, x, contexts))
+        made = parts_of(taps, x, (context,), call)
+        asked.append((call, x, made))
+        keys = together(made[-1], len(x))
         if value is not context:  # another patch gave the values tokens of their own
-            return x, contexts[-1], contexts_of(taps, x, value, call)[-1]
-        return x, contexts[-1], contexts[-1]
+            return x, keys, together(parts_of(taps, x, (value,), call)[-1], len(x))
+        return x, keys, keys
 
     def after(output: Tensor, options: dict) -> Tensor:
         if not asked:
             return output
-        call, x, contexts = asked.pop()
-        return output_of(taps, partial(own_attention, layer), x, contexts, output, call)
+        call, x, made = asked.pop()
+        return output_of(taps, own_attention(layer, x), x, made, output, call)
 
     return [(f"{kind}_patch", before), (f"{kind}_output_patch", after)]
 

@@ -9,7 +9,6 @@ from __future__ import annotations
 from abc import abstractmethod
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import ExitStack, contextmanager
-from functools import partial
 
 import torch
 from torch import Tensor, nn
@@ -20,12 +19,15 @@ from lib_hellomeme.unet.port import (
     CROSS_ATTENTION,
     SELF_ATTENTION,
     AnyTap,
+    Attend,
     Attended,
     AttentionTap,
     Begin,
     Call,
     Describe,
+    Parts,
     Port,
+    Selection,
     Tap,
     in_order,
 )
@@ -63,7 +65,8 @@ class HookPort(Port):
         """The UNet's own forward, without the hooks and assigned `forward`s of its outermost module."""
 
     def fused(self) -> bool:
-        """Whether attention that taps lengthen is computed by `fused_attention` instead of the layer's own forward."""
+        """Whether attention in bare passes and attention that taps lengthen is computed by `FusedAttention` instead of
+        the layer's own forward."""
         return False
 
     def in_foreign_pass(self) -> bool:
@@ -78,24 +81,30 @@ class HookPort(Port):
             yield
 
     def run(self, call: Call, taps: Sequence[AnyTap] = ()) -> Tensor:
-        with bare_pass(self.unet), self._hooks(taps, lambda: call):
+        with bare_pass(self.unet), self._hooks(taps, lambda: call, bare=True):
             return self._forward(call)
 
     @contextmanager
-    def _hooks(self, taps: Sequence[AnyTap], current: Current) -> Iterator[None]:
+    def _hooks(self, taps: Sequence[AnyTap], current: Current, bare: bool = False) -> Iterator[None]:
+        always = bare and self.fused()
+        sites = dict.fromkeys(self.attention, ()) if always else {}
         with ExitStack() as stack:
             for tap in in_order([tap for tap in taps if isinstance(tap, Tap)]):
                 stack.callback(self._hook(tap, current).remove)
-            for site, here in by_site(taps).items():
-                for handle in self._hook_attention(self.attention[site], here, current):
+            for site, here in (sites | by_site(taps)).items():
+                for handle in self._hook_attention(self.attention[site], here, current, always):
                     stack.callback(handle.remove)
             yield
 
     def _hook_attention(
-        self, layer: nn.Module, taps: Sequence[AttentionTap], current: Current
+        self, layer: nn.Module, taps: Sequence[AttentionTap], current: Current, always: bool
     ) -> Sequence[RemovableHandle]:
-        asked: list[tuple[Call, Tensor, list[Tensor]]] = []  # of the evaluation under way, if it is to be tapped
+        """`always`: fused attention whether taps lengthen it or not."""
+        asked: list[tuple[Call, Tensor, list[Parts]]] = []  # of the evaluation under way, if it is to be tapped
         name = self.context_name
+
+        def replaced(parts: Sequence[Parts]) -> bool:
+            return always or parts[-1] is not parts[0]
 
         def before(module: nn.Module, args: tuple, kwargs: dict) -> tuple[tuple, dict] | None:
             asked.clear()
@@ -103,25 +112,25 @@ class HookPort(Port):
             if call is None:
                 return None
             x, *rest = args
-            given = rest[0] if rest else kwargs.get(name)
-            contexts = contexts_of(taps, x, x if given is None else given, call)
-            asked.append((call, x, contexts))
-            if contexts[-1] is contexts[0] or "forward" in vars(module):
+            context = rest[0] if rest else kwargs.get(name)
+            parts = parts_of(taps, x, (x if context is None else context,), call)
+            asked.append((call, x, parts))
+            if not replaced(parts) or "forward" in vars(module):
                 return None
             if self.fused():  # one token is the least that the layer's own forward can be given to do
-                x, context = x[:, :1], contexts[0][:, :1]
+                x, context = x[:, :1], parts[0][0][:, :1]
             else:
-                context = contexts[-1]
+                context = together(parts[-1], len(x))
             return ((x, context, *rest[1:]), kwargs) if rest else ((x,), kwargs | {name: context})
 
         def after(module: nn.Module, args: tuple, output: Tensor) -> Tensor | None:
             if not asked:
                 return None
-            call, x, contexts = asked.pop()
-            attend = partial(fused_attention if self.fused() else own_attention, module)
-            if contexts[-1] is not contexts[0] and (self.fused() or "forward" in vars(module)):
-                output = attend(x, contexts[-1])
-            return output_of(taps, attend, x, contexts, output, call)
+            call, x, parts = asked.pop()
+            attend = FusedAttention(module, x) if self.fused() else own_attention(module, x)
+            if replaced(parts) and (self.fused() or "forward" in vars(module)):
+                output = attend(parts[-1])
+            return output_of(taps, attend, x, parts, output, call)
 
         return layer.register_forward_pre_hook(before, with_kwargs=True), layer.register_forward_hook(after)
 
@@ -143,42 +152,62 @@ def by_site(taps: Sequence[AnyTap]) -> dict[str, list[AttentionTap]]:
     return sites
 
 
-def contexts_of(taps: Sequence[AttentionTap], x: Tensor, context: Tensor, call: Call) -> list[Tensor]:
+def parts_of(taps: Sequence[AttentionTap], x: Tensor, parts: Parts, call: Call) -> list[Parts]:
     """What the layer attends to without taps, with the first, with the first two, ... with all."""
-    contexts = [context]
+    made = [parts]
     for tap in taps:
-        contexts.append(tap.context(x, contexts[-1], call))
-    return contexts
+        made.append(tap.context(x, made[-1], call))
+    return made
 
 
 def output_of(
-    taps: Sequence[AttentionTap],
-    attend: Callable[[Tensor, Tensor], Tensor],
-    x: Tensor,
-    contexts: Sequence[Tensor],
-    output: Tensor,
-    call: Call,
+    taps: Sequence[AttentionTap], attend: Attend, x: Tensor, made: Sequence[Parts], output: Tensor, call: Call
 ) -> Tensor:
-    """What the taps, last first, make of the layer's output for the last of `contexts`."""
-    for tap, context in zip(reversed(taps), reversed(contexts[:-1]), strict=True):
+    """What the taps, last first, make of the layer's output for the last of the parts that they made."""
+    for tap, parts in zip(reversed(taps), reversed(made[:-1]), strict=True):
         if tap.output is not None:
-            output = tap.output(Attended(x, context, output, attend), call)
+            output = tap.output(Attended(x, parts, output, attend), call)
     return output
 
 
-def own_attention(layer: nn.Module, x: Tensor, context: Tensor) -> Tensor:
+def together(parts: Parts, rows: int, chosen: Selection = slice(None)) -> Tensor:
+    """The parts as one context of so many rows, or of the chosen ones of them."""
+    expanded = [part.expand(rows, -1, -1)[chosen] for part in parts]
+    return torch.cat(expanded, dim=1) if len(expanded) > 1 else expanded[0]
+
+
+def own_attention(layer: nn.Module, x: Tensor) -> Attend:
     """The computation of an attention layer, as the webui's optimised attention has it, which replaces the class's
     forward. An instance's own forward is passed by: Hypertile's cuts x into tiles but not the context."""
-    return type(layer).forward(layer, x, context)
+    return lambda parts, rows=slice(None): type(layer).forward(layer, x[rows], together(parts, len(x), rows))
 
 
-def fused_attention(layer: nn.Module, x: Tensor, context: Tensor) -> Tensor:
-    """The same by PyTorch's fused attention, for LDM's layers; LoRAs act, since the layer's own projections do."""
-    q, k, v = (
-        projected.unflatten(-1, (layer.heads, -1)).transpose(1, 2)
-        for projected in (layer.to_q(x), layer.to_k(context), layer.to_v(context))
-    )
-    return layer.to_out(functional.scaled_dot_product_attention(q, k, v).transpose(1, 2).flatten(2))
+class FusedAttention:
+    """The computation of one of LDM's attention layers on x, by PyTorch's fused attention. What several evaluations, or
+    several rows, share is projected once; LoRAs act, since the layer's own projections do."""
+
+    def __init__(self, layer: nn.Module, x: Tensor) -> None:
+        self.layer = layer
+        self.x = x
+        self._projected: dict[tuple[nn.Module, int], tuple[Tensor, Tensor]] = {}
+
+    def __call__(self, parts: Parts, rows: Selection = slice(None), /) -> Tensor:
+        layer, count = self.layer, len(self.x)
+        keys, values = (
+            together(tuple(self._project(projection, part) for part in parts), count, rows)
+            for projection in (layer.to_k, layer.to_v)
+        )
+        q, k, v = (
+            projected.unflatten(-1, (layer.heads, -1)).transpose(1, 2)
+            for projected in (self._project(layer.to_q, self.x)[rows], keys, values)
+        )
+        return layer.to_out(functional.scaled_dot_product_attention(q, k, v).transpose(1, 2).flatten(2))
+
+    def _project(self, projection: nn.Module, tokens: Tensor) -> Tensor:
+        key = (projection, id(tokens))
+        if key not in self._projected:
+            self._projected[key] = tokens, projection(tokens)  # the tokens are kept so that their id stays theirs
+        return self._projected[key][1]
 
 
 @contextmanager

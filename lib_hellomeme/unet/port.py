@@ -9,7 +9,7 @@ from abc import ABC, abstractmethod
 from collections.abc import Callable, Mapping, Sequence
 from contextlib import AbstractContextManager
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, Protocol
 
 import torch
 from torch import Tensor
@@ -23,6 +23,10 @@ SELF_ATTENTION = tuple(f"self_attention.{k}" for k in range(16))  # in order of 
 TEMPORAL = tuple(f"temporal.{k}" for k in range(21))  # after each resnet and its attention, in order; 8: the middle's
 TIME_EMBEDDING = "time_embedding"  # what the embedding of the timestep (n, width) becomes before the blocks get it
 CROSS_ATTENTION = tuple(f"cross_attention.{k}" for k in range(16))
+
+
+Selection = slice | list[int]
+"""Some rows of a batch."""
 
 
 @dataclass(frozen=True)
@@ -81,32 +85,40 @@ class Tap:
     skip: bool = False
 
 
+Parts = tuple[Tensor, ...]
+"""What an attention layer looks at together, each (n or 1, s, width)."""
+
+
 @dataclass(frozen=True)
 class Attended:
     """An attention layer that has just been evaluated.
 
-    `x` (n, t, C) attended to what the tap's `context` made of `context` (n, s, width), and gave `output` (n, t, C).
-    `attend(x, context)` is the layer's computation once more, of any rows and by whatever optimised attention is in
-    use; no tap and no hook sees it.
+    `x` (n, t, C) attended to what the tap's `context` made of `parts`, and gave `output` (n, t, C).
+    `attend(parts, rows)` is what these rows of `x` see in `parts`, by whatever optimised attention is in use; no tap
+    and no hook sees it.
     """
 
     x: Tensor
-    context: Tensor
+    parts: Parts
     output: Tensor
-    attend: Callable[[Tensor, Tensor], Tensor]
+    attend: Attend
+
+
+class Attend(Protocol):
+    def __call__(self, parts: Parts, rows: Selection = slice(None), /) -> Tensor: ...
 
 
 @dataclass(frozen=True)
 class AttentionTap:
     """Functions at a site of SELF_ATTENTION or CROSS_ATTENTION.
 
-    `context(x (n, t, C), context (n, s, width), call)` returns what the layer attends to in place of `context`, which
-    in self-attention is `x`. `output(attended, call)` returns what takes the place of the layer's output. Taps at one
-    site nest: each is given the context that the taps before it made, and the output that the taps after it made.
+    `context(x (n, t, C), parts, call)` returns what the layer attends to in place of `parts`, which in self-attention
+    are `x` alone. `output(attended, call)` returns what takes the place of the layer's output. Taps at one site nest:
+    each is given the parts that the taps before it made, and the output that the taps after it made.
     """
 
     site: str
-    context: Callable[[Tensor, Tensor, Call], Tensor]
+    context: Callable[[Tensor, Parts, Call], Parts]
     output: Callable[[Attended, Call], Tensor] | None = None
 
 

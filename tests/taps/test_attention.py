@@ -10,7 +10,8 @@ from torch import Tensor, nn
 
 from lib_hellomeme.errors import HostError
 from lib_hellomeme.taps.attention import Look, Merge, read, record_tokens
-from lib_hellomeme.unet.port import Attended, AttentionTap, Call, Rows
+from lib_hellomeme.unet.hooks import own_attention
+from lib_hellomeme.unet.port import Attended, AttentionTap, Call, Parts, Rows, Selection
 from tests.goldens_format import seed_weights, seeded
 
 WIDTH, HEADS = 16, 2
@@ -47,8 +48,9 @@ def a_call() -> Call:
 
 def applied(tap: AttentionTap, layer: Layer, x: Tensor, call: Call) -> Tensor:
     """What a port does with a tap at a self-attention layer."""
-    output = layer(x, tap.context(x, x, call))
-    return output if tap.output is None else tap.output(Attended(x, x, output, layer.forward), call)
+    attend = own_attention(layer, x)
+    output = attend(tap.context(x, (x,), call))
+    return output if tap.output is None else tap.output(Attended(x, (x,), output, attend), call)
 
 
 @pytest.fixture
@@ -122,32 +124,34 @@ def test_merged_tokens_are_read_but_cannot_be_masked(layer: Layer) -> None:
 def test_evaluations_are_not_wasted(layer: Layer, x: Tensor) -> None:
     """Fidelity costs the uncond rows' plain evaluation and nothing else."""
     seen: list[tuple[int, int]] = []
+    attend = own_attention(layer, x)
 
-    def attend(x: Tensor, context: Tensor) -> Tensor:
-        seen.append((len(x), context.shape[1]))
-        return layer(x, context)
+    def counted(parts: Parts, rows: Selection = slice(None), /) -> Tensor:
+        seen.append((len(x[rows]), sum(part.shape[1] for part in parts)))
+        return attend(parts, rows)
 
     for share, wanted in (((1.0, 1.0), []), ((0.5, 1.0), [(1, TOKENS)]), ((0.5, 0.5), [(2, TOKENS)])):
         tap, call = read("", lambda _, share=share: [Look(bank("a"), share)]), a_call()
         assert tap.output is not None
-        seen.clear()
-        tap.output(Attended(x, x, layer(x, tap.context(x, x, call)), attend), call)
+        tap.output(Attended(x, (x,), attend(tap.context(x, (x,), call)), counted), call)
         assert seen == wanted
+        seen.clear()
 
 
 def test_a_tap_writes_into_nothing_it_is_given(layer: Layer, x: Tensor) -> None:
     tokens, call = bank("a"), a_call()
     for merge in ("concat", "replace", "sum"):
         tap = read("", lambda _: [Look(tokens, (0.5, 0.75))], merge)
-        output = layer(x, tap.context(x, x, call))
+        attend = own_attention(layer, x)
+        output = attend(tap.context(x, (x,), call))
         kept = [x.clone(), tokens.clone(), output.clone()]
         assert tap.output is not None
-        tap.output(Attended(x, x, output, layer.forward), call)
+        tap.output(Attended(x, (x,), output, attend), call)
         assert all(torch.equal(a, b) for a, b in zip(kept, (x, tokens, output), strict=True))
 
 
 def test_recording_keeps_what_is_attended_to(x: Tensor) -> None:
     kept: dict[str, Tensor] = {}
     tap = record_tokens("here", kept, lambda tokens, call: tokens[:, :3])
-    assert tap.context(x, x, a_call()) is x
+    assert tap.context(x, (x,), a_call())[0] is x
     assert torch.equal(kept["here"], x[:, :3])

@@ -11,7 +11,7 @@ from torch import Tensor, nn
 from lib_hellomeme.taps.attention import Look, read, record_tokens
 from lib_hellomeme.taps.bank import Bank, record
 from lib_hellomeme.unet.forge import ForgePort
-from lib_hellomeme.unet.hooks import fused_attention, own_attention
+from lib_hellomeme.unet.hooks import FusedAttention, own_attention
 from lib_hellomeme.unet.port import (
     BLOCKS,
     CROSS_ATTENTION,
@@ -20,6 +20,7 @@ from lib_hellomeme.unet.port import (
     Attended,
     AttentionTap,
     Call,
+    Parts,
     Port,
     Tap,
 )
@@ -46,8 +47,8 @@ def _without_gradients() -> object:
         yield
 
 
-def halved(x: Tensor, context: Tensor, call: Call) -> Tensor:
-    return context[:, : context.shape[1] // 2]
+def halved(x: Tensor, parts: Parts, call: Call) -> Parts:
+    return (parts[0][:, : parts[0].shape[1] // 2],)
 
 
 def rectified(hidden: Tensor, call: Call) -> Tensor:
@@ -99,18 +100,18 @@ def test_taps_at_one_layer_nest(port: Port) -> None:
     call, seen = a_call(), []
 
     def appending(name: str, tokens: int) -> AttentionTap:
-        def context(x: Tensor, context: Tensor, call: Call) -> Tensor:
-            seen.append((name, context.shape[1] - x.shape[1]))
-            return torch.cat([context, context[:, :tokens]], dim=1)
+        def context(x: Tensor, parts: Parts, call: Call) -> Parts:
+            seen.append((name, [part.shape[1] for part in parts[1:]]))
+            return (*parts, x[:, :tokens])
 
         def output(attended: Attended, call: Call) -> Tensor:
-            seen.append((name, attended.context.shape[1] - attended.x.shape[1]))
+            seen.append((name, [part.shape[1] for part in attended.parts[1:]]))
             return attended.output
 
         return AttentionTap("self_attention.3", context, output)
 
     port.run(call, [appending("a", 1), appending("b", 2)])
-    assert seen == [("a", 0), ("b", 1), ("b", 1), ("a", 0)]
+    assert seen == [("a", []), ("b", [1]), ("b", [1]), ("a", [])]
 
 
 def test_block_taps_come_before_those_at_the_same_place(port: Port) -> None:
@@ -137,13 +138,13 @@ def test_an_evaluation_of_chosen_rows_is_seen_by_no_tap(port: Port) -> None:
     call, calls, given = a_call(), [], []
 
     def output(attended: Attended, call: Call) -> Tensor:
-        again = attended.attend(attended.x[1:], attended.context[1:])
+        again = attended.attend(attended.parts, slice(1, None))
         given.append((again, attended.output[1:]))
         return attended.output
 
-    def count(x: Tensor, context: Tensor, call: Call) -> Tensor:
+    def count(x: Tensor, parts: Parts, call: Call) -> Parts:
         calls.append(1)
-        return context
+        return parts
 
     with port.attach([AttentionTap("self_attention.2", count, output)], lambda *_: call):
         run_unet(port, call)
@@ -157,7 +158,8 @@ def test_a_bare_pass_inside_a_call_meets_silent_attention_taps(port: Port) -> No
     taps = [AttentionTap("self_attention.0", halved, doubled_output), Tap("block.4", doubled)]
     with port.attach(taps, lambda *_: call, lambda call: inner.append(port.run(call))):
         assert not torch.equal(run_unet(port, call), plain)
-    assert torch.equal(inner[0], plain)
+    assert torch.equal(inner[0], port.run(call))
+    torch.testing.assert_close(inner[0], plain)
 
 
 def test_calls_that_are_left_alone_are_plain(port: Port) -> None:
@@ -208,7 +210,25 @@ def test_the_optimised_attention_of_the_webui_does_the_work(port: Port) -> None:
 def test_fused_attention_does_what_the_layer_does() -> None:
     layer = attention_of(PORTS["ldm"](), "self_attention.4")
     x, context = (seeded(f"fused/{name}", (2, tokens, 128)) for name, tokens in (("x", 5), ("context", 9)))
-    torch.testing.assert_close(fused_attention(layer, x, context), own_attention(layer, x, context))
+    parts = (context, context[:1])
+    fused, own = FusedAttention(layer, x), own_attention(layer, x)
+    torch.testing.assert_close(fused(parts), own(parts))
+    torch.testing.assert_close(fused((context,), [1]), own((context,), [1]))
+
+
+def test_fused_attention_projects_shared_tokens_once() -> None:
+    layer, seen = attention_of(PORTS["ldm"](), "self_attention.4"), []
+    x, tokens = seeded("fused/x", (2, 5, 128)), seeded("fused/context", (1, 9, 128))
+    handles = [
+        projection.register_forward_hook(lambda module, given, output: seen.append(given[0].shape[:2]))
+        for projection in (layer.to_q, layer.to_k, layer.to_v)
+    ]
+    attend = FusedAttention(layer, x)
+    attend((x, tokens))
+    attend((x,), slice(0, 1))
+    for handle in handles:
+        handle.remove()
+    assert sorted(seen) == [(1, 9), (1, 9), (2, 5), (2, 5), (2, 5)]
 
 
 def test_an_instance_that_cuts_x_into_tiles_but_not_the_context_is_passed_by(port: Port) -> None:
@@ -224,7 +244,9 @@ def test_an_instance_that_cuts_x_into_tiles_but_not_the_context_is_passed_by(por
         return own(x.unflatten(1, (2, -1)).flatten(0, 1), *args, **kwargs).unflatten(0, (-1, 2)).flatten(1, 2)
 
     taps = [read(site, lambda _: [Look(bank[site], (0.5, 1.0))])]
-    wanted, plain = port.run(call, taps), run_unet(port, call)
+    plain = run_unet(port, call)
+    with port.attach(taps, lambda *_: call):
+        wanted = run_unet(port, call)
     layer.forward = tiled  # type: ignore[method-assign]
     try:
         assert not torch.equal(run_unet(port, call), plain)
