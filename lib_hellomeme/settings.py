@@ -51,11 +51,14 @@ def switch(label: str, help: str, group: Group = "") -> Any:
 @dataclass(frozen=True)
 class Options:
     """What `Settings` and the settings of reference units share. A subclass's fields are options, the first of them the
-    switch `enabled`; a value out of its range raises SettingsError."""
+    switch `enabled`; a value out of its range raises SettingsError, and so does a `start` that is not before `end`."""
 
     def __post_init__(self) -> None:
         for entry in fields(self):
             object.__setattr__(self, entry.name, _checked(entry, getattr(self, entry.name)))
+        start, end = getattr(self, "start", 0.0), getattr(self, "end", 1.0)
+        if self.enabled and start >= end:  # type: ignore[attr-defined]
+            raise SettingsError(f"Start ({start:g}) must be below End ({end:g}).")
 
     @classmethod
     def from_mapping(cls, wishes: Mapping[str, Any]) -> Self:
@@ -185,8 +188,6 @@ class Settings(Options):
 
     def __post_init__(self) -> None:
         super().__post_init__()
-        if self.enabled and self.start >= self.end:
-            raise SettingsError(f"Start ({self.start:g}) must be below End ({self.end:g}).")
         self.box()
 
     def box(self) -> tuple[float, float, float, float] | None:

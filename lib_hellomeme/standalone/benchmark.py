@@ -9,8 +9,7 @@ from __future__ import annotations
 
 import argparse
 import statistics
-import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 
 import torch
 from torch import Tensor, nn
@@ -22,6 +21,7 @@ from lib_hellomeme.networks.control import ProjectedControl
 from lib_hellomeme.networks.expression import ArkitExpression
 from lib_hellomeme.networks.reference import ReferenceAdapter
 from lib_hellomeme.recipes.hellomeme import Reenactment
+from lib_hellomeme.standalone.timing import time_in_turn
 from lib_hellomeme.unet.diffusers import DiffusersPort
 from lib_hellomeme.unet.port import Call, Rows
 
@@ -44,13 +44,14 @@ def run(arguments: argparse.Namespace) -> None:
     port = DiffusersPort(full_unet().to(device, dtype))
     call = random_call(arguments.size, device, dtype)
     steps = [lambda: run_step(port, call), *(_full_step(port, call, name) for name in arguments.generation)]
-    plain, *full = time_in_turn(steps, arguments.pairs)
+    with torch.inference_mode():
+        plain, *full = time_in_turn(steps, arguments.pairs)
     where = f"{str(dtype)[6:]} on {device}, {torch.get_num_threads()} threads"
     print(f"{arguments.size} px, two rows, {where}, {arguments.pairs} turns")
-    print(f"plain step {statistics.median(clock for clock, _ in plain):.3f} s (median)")
+    print(f"plain step {statistics.median(step.clock for step in plain):.3f} s (median)")
     for name, seconds in zip(arguments.generation, full, strict=True):
-        by_clock = [step[0] / bare[0] for step, bare in zip(seconds, plain, strict=True)]
-        by_processor = [step[1] / bare[1] for step, bare in zip(seconds, plain, strict=True)]
+        by_clock = [step.clock / bare.clock for step, bare in zip(seconds, plain, strict=True)]
+        by_processor = [step.processor / bare.processor for step, bare in zip(seconds, plain, strict=True)]
         spread = f"median {statistics.median(by_clock):.3f}, from {min(by_clock):.3f} to {max(by_clock):.3f}"
         print(f"{name}: ratio {spread}; of processor time {statistics.median(by_processor):.3f}")
 
@@ -114,17 +115,3 @@ def random_control(generation: str, side: int, device: torch.device, dtype: torc
         expression = ArkitExpression(torch.empty(2, 51), torch.empty(2, 3, 1024))
         shapes = {site: residual.shape for site, residual in control(torch.empty(2, 3, side, side), expression).items()}
     return {site: 0.1 * torch.randn(shape, device=device, dtype=dtype) for site, shape in shapes.items()}
-
-
-@torch.inference_mode()
-def time_in_turn(functions: Sequence[Callable[[], None]], turns: int) -> list[list[tuple[float, float]]]:
-    """Seconds by the clock and of all processors' time, of each run of each function, one after the other, after one
-    turn that is not counted."""
-    seconds: list[list[tuple[float, float]]] = [[] for _ in functions]
-    for turn in range(turns + 1):
-        for function, kept in zip(functions, seconds, strict=True):
-            start = time.perf_counter(), time.process_time()
-            function()
-            if turn:
-                kept.append((time.perf_counter() - start[0], time.process_time() - start[1]))
-    return seconds

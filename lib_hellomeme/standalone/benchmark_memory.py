@@ -13,7 +13,6 @@ from __future__ import annotations
 
 import argparse
 import multiprocessing
-import re
 import tempfile
 import threading
 from collections.abc import Callable, Iterator
@@ -34,11 +33,11 @@ from lib_hellomeme.face.track import FaceFrame
 from lib_hellomeme.recipes.hellomeme import Reenactment
 from lib_hellomeme.recipes.reenact import controls, load_networks
 from lib_hellomeme.standalone.benchmark import full_unet, random_call, run_step
+from lib_hellomeme.standalone.timing import STATUS, status_megabytes
 from lib_hellomeme.unet.diffusers import DiffusersPort
 from lib_hellomeme.unet.port import Call
 
 STEPS = 2
-STATUS = Path("/proc/self/status")
 INTERVAL = 0.002  # s
 
 Peaks = dict[str, float]  # what was counted -> MB at its most
@@ -129,7 +128,7 @@ def _peaks(device: torch.device) -> Iterator[Peaks]:
 
     def watch() -> None:
         while not ended.wait(INTERVAL):
-            peaks["own memory"] = max(peaks.get("own memory", 0.0), _megabytes("RssAnon"))
+            peaks["own memory"] = max(peaks.get("own memory", 0.0), status_megabytes("RssAnon"))
 
     watcher = threading.Thread(target=watch)
     watcher.start()
@@ -138,10 +137,4 @@ def _peaks(device: torch.device) -> Iterator[Peaks]:
     finally:
         ended.set()
         watcher.join()
-    peaks["with files"] = _megabytes("VmHWM")
-
-
-def _megabytes(entry: str) -> float:
-    found = re.search(rf"^{entry}:\s+(\d+) kB", STATUS.read_text(), re.MULTILINE)
-    assert found is not None
-    return int(found[1]) * 1024 / 1e6
+    peaks["with files"] = status_megabytes("VmHWM")

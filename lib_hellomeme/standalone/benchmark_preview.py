@@ -9,7 +9,6 @@ from __future__ import annotations
 import argparse
 import multiprocessing
 import os
-import sys
 import tempfile
 import time
 from pathlib import Path
@@ -18,6 +17,7 @@ from lib_hellomeme.face.cache import tracked_video
 from lib_hellomeme.face.extract import track_picture
 from lib_hellomeme.face.preview import write_preview
 from lib_hellomeme.standalone.benchmark_track import make_clip
+from lib_hellomeme.standalone.timing import peak_memory
 from lib_hellomeme.video.decode import open_video
 
 PADDED_TO = 20_000_000  # bytes of the file whose second run is timed
@@ -63,12 +63,4 @@ def _measure(path: Path, extractor: str) -> tuple[float, float, float, float]:
         begin = time.perf_counter()
         tracked_video(path, extractor=extractor, folder=cache)
         seconds.append(time.perf_counter() - begin)
-    return tracked - start, previewed - tracked, min(seconds), _peak()
-
-
-def _peak() -> float:
-    if sys.platform != "linux":
-        return 0.0
-    import resource
-
-    return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024
+    return tracked - start, previewed - tracked, min(seconds), peak_memory()

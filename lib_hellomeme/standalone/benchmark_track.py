@@ -10,10 +10,7 @@ import argparse
 import contextlib
 import multiprocessing
 import statistics
-import sys
 import tempfile
-import time
-from collections.abc import Callable
 from fractions import Fraction
 from pathlib import Path
 
@@ -23,6 +20,7 @@ import numpy as np
 from lib_hellomeme.errors import DependencyError
 from lib_hellomeme.face.extract_video import track_video
 from lib_hellomeme.face.mediapipe_solutions import import_solutions, quiet_native_logs
+from lib_hellomeme.standalone.timing import peak_memory, time_in_turn
 from lib_hellomeme.video.encode import VideoWriter
 
 SIDE = 512  # px
@@ -42,12 +40,12 @@ def run(arguments: argparse.Namespace) -> None:
     with tempfile.TemporaryDirectory() as folder:
         clip = make_clip(Path(folder) / "timed.mp4", arguments.frames)
         bare, tracked = time_in_turn(
-            lambda: bare_mesh(clip), lambda: track_video(clip, extractor="solutions"), arguments.pairs
+            [lambda: bare_mesh(clip), lambda: track_video(clip, extractor="solutions")], arguments.pairs
         )
-        for name, seconds in (("decoding and FaceMesh", bare), ("track", tracked)):
-            rates = [arguments.frames / one for one in seconds]
+        for name, taken in (("decoding and FaceMesh", bare), ("track", tracked)):
+            rates = [arguments.frames / run.clock for run in taken]
             print(f"{name}: {statistics.median(rates):.0f} frames a second ({min(rates):.0f} to {max(rates):.0f})")
-        shares = [one / other for one, other in zip(bare, tracked, strict=True)]
+        shares = [one.clock / other.clock for one, other in zip(bare, tracked, strict=True)]
         print(
             f"share: median {statistics.median(shares):.3f}, from {min(shares):.3f} (asked: {ASKED_SHARE})", flush=True
         )
@@ -87,18 +85,6 @@ def bare_mesh(path: Path) -> None:
             mesh.process(frame.to_ndarray(format="rgb24"))
 
 
-def time_in_turn(a: Callable[[], object], b: Callable[[], object], pairs: int) -> tuple[list[float], list[float]]:
-    """Seconds of each run of a and of b, alternating, after one run of each that is not counted."""
-    seconds: tuple[list[float], list[float]] = [], []
-    for turn in range(pairs + 1):
-        for function, kept in zip((a, b), seconds, strict=True):
-            start = time.perf_counter()
-            function()
-            if turn:
-                kept.append(time.perf_counter() - start)
-    return seconds
-
-
 def in_new_process(path: Path) -> float:
     with multiprocessing.get_context("spawn").Pool(1) as pool:
         return pool.apply(peak_of, (path,))
@@ -108,9 +94,4 @@ def peak_of(path: Path) -> float:
     """MB that this process has held at most, once the video is tracked; 0 where the system does not tell."""
     track = track_video(path, extractor="solutions")
     assert track.frames
-    try:
-        import resource
-    except ImportError:  # Windows
-        return 0.0
-    peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
-    return peak / (1e6 if sys.platform == "darwin" else 1e3)
+    return peak_memory()

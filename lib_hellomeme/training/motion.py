@@ -7,6 +7,7 @@ last frame leave, and nothing where these are still to be drawn.
 
 from __future__ import annotations
 
+from abc import ABC, abstractmethod
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import NamedTuple
@@ -60,9 +61,10 @@ class Window(NamedTuple):
     ends: tuple[Tensor, Tensor]  # clean latents of the first and the last frame, (n, 4, h, w), zeros where uncond
 
 
-class ClipStage:
+class ClipStage(ABC):
     """What both stages share: clips, frozen networks, the loss, and drawing an unseen clip."""
 
+    file: str  # what is exported
     networks: nn.Module
 
     def __init__(self, recipe: Recipe, run: Run, tools: CheckpointTools) -> None:
@@ -76,10 +78,21 @@ class ClipStage:
             run.folder, recipe.seed, recipe.size, recipe.people, self.model.vae, tools.tokens, run.workers
         )
         self.empty = torch.tensor(tools.tokens(""))
+        torch.manual_seed(recipe.seed)
+        self.networks = self.new_networks()
 
+    @abstractmethod
+    def new_networks(self) -> nn.Module:
+        """What is trained, as it begins."""
+
+    @abstractmethod
     def taps(self, window: Window, chance: float) -> Sequence[Tap]:
         """All that acts in this window; `chance` in [0, 1) decides what may be missing."""
-        raise NotImplementedError
+
+    def export(self) -> list[Path]:
+        path = self.run.folder / self.file
+        save_network(path, self.networks)
+        return [path]
 
     def loss(self, step: int) -> Tensor:
         window, noise, chance = self._step(step)
@@ -172,46 +185,34 @@ class ClipStage:
 class MotionStage(ClipStage):
     """v5's motion adapter, on top of reference and control."""
 
+    file = MOTION_FILE
     networks: MotionAdapter
 
-    def __init__(self, recipe: Recipe, run: Run, tools: CheckpointTools) -> None:
-        super().__init__(recipe, run, tools)
-        torch.manual_seed(recipe.seed)
-        self.networks = new_motion()
+    def new_networks(self) -> MotionAdapter:
+        motion = new_motion()
         window, _, _ = self._step(0)
-        with torch.no_grad():
-            take_back(self.port, self.networks, window, guiding_taps(self.port, self.adapters, window))
+        take_back(self.port, motion, window, guiding_taps(self.port, self.adapters, window))
+        return motion
 
     def taps(self, window: Window, chance: float) -> Sequence[Tap]:
         guiding = guiding_taps(self.port, self.adapters, window)
         padded = chance >= 1 - PADDED
         return [*guiding, *motion_taps(self.port, self.networks, window, padded)]
 
-    def export(self) -> list[Path]:
-        path = self.run.folder / MOTION_FILE
-        save_network(path, self.networks)
-        return [path]
-
 
 class AnimateDiffStage(ClipStage):
-    """AnimateDiff's layers, with the captions alone and together with reference and control."""
+    """AnimateDiff's layers, with the captions alone and together with reference and control. They are exported under
+    diffusers' names; the catalog tells them by their tensors and takes them for a published AnimateDiff."""
 
+    file = ANIMATEDIFF_FILE
     networks: AnimateDiffAdapter
 
-    def __init__(self, recipe: Recipe, run: Run, tools: CheckpointTools) -> None:
-        super().__init__(recipe, run, tools)
-        torch.manual_seed(recipe.seed)
-        self.networks = new_animatediff()
+    def new_networks(self) -> AnimateDiffAdapter:
+        return new_animatediff()
 
     def taps(self, window: Window, chance: float) -> Sequence[Tap]:
         guiding = guiding_taps(self.port, self.adapters, window) if chance >= 1 - GUIDED else []
         return [*animatediff_taps(self.networks, window.frames), *guiding]
-
-    def export(self) -> list[Path]:
-        """Under diffusers' names. The catalog tells it by its tensors: it stands for every published AnimateDiff."""
-        path = self.run.folder / ANIMATEDIFF_FILE
-        save_network(path, self.networks)
-        return [path]
 
 
 def chosen_windows(pool: Pool, recipe: Recipe, step: int) -> tuple[np.ndarray, np.ndarray]:

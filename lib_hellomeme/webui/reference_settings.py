@@ -72,11 +72,6 @@ class ReferenceSettings(Options):
         group="Advanced",
     )
 
-    def __post_init__(self) -> None:
-        super().__post_init__()
-        if self.enabled and self.start >= self.end:
-            raise SettingsError(f"Start ({self.start:g}) must be below End ({self.end:g}).")
-
     def how_written(self, empty_prompt: Callable[[], Tensor]) -> Writing:
         """`empty_prompt` gives the context (1, tokens, width) of a row that all share."""
         if self.writing == "once":

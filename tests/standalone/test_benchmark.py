@@ -1,4 +1,4 @@
-"""The counting and what is printed; what is counted takes full-size networks."""
+"""What is printed; what is timed takes full-size networks."""
 
 from __future__ import annotations
 
@@ -7,17 +7,11 @@ from argparse import Namespace
 import pytest
 
 from lib_hellomeme.standalone import benchmark
-
-
-def test_functions_run_in_turn_and_the_first_turn_does_not_count() -> None:
-    ran: list[str] = []
-    seconds = benchmark.time_in_turn([lambda: ran.append("a"), lambda: ran.append("b")], turns=2)
-    assert ran == ["a", "b"] * 3
-    assert [len(each) for each in seconds] == [2, 2]
+from lib_hellomeme.standalone.timing import Taken
 
 
 def test_each_generation_has_its_line(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> None:
-    turns = [[(2.0, 4.0)] * 3, [(3.0, 5.0), (2.0, 5.0), (4.0, 5.0)]]
+    turns = [[Taken(2.0, 4.0)] * 3, [Taken(3.0, 5.0), Taken(2.0, 5.0), Taken(4.0, 5.0)]]
     monkeypatch.setattr(benchmark, "full_unet", lambda: benchmark.nn.Linear(1, 1))
     monkeypatch.setattr(benchmark, "DiffusersPort", lambda unet: unet)
     monkeypatch.setattr(benchmark, "_full_step", lambda port, call, generation: lambda: None)

@@ -9,14 +9,15 @@ import pytest
 import torch
 
 from lib_hellomeme.standalone import benchmark_memory
+from lib_hellomeme.standalone.timing import STATUS, status_megabytes
 
-pytestmark = pytest.mark.skipif(not benchmark_memory.STATUS.exists(), reason="only Linux tells")
+pytestmark = pytest.mark.skipif(not STATUS.exists(), reason="only Linux tells")
 
 
 def counted(earlier: int, within: int) -> tuple[benchmark_memory.Peaks, float, float]:
     """The peaks while arrays of `within` numbers come and go, after one of `earlier`; own memory and pages before."""
     torch.ones(earlier).add_(1)
-    before = benchmark_memory._megabytes("RssAnon"), benchmark_memory._megabytes("VmRSS")
+    before = status_megabytes("RssAnon"), status_megabytes("VmRSS")
     with benchmark_memory._peaks(torch.device("cpu")) as peaks:
         for _ in range(20):
             torch.ones(within).add_(1)

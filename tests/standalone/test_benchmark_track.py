@@ -6,7 +6,6 @@ import re
 
 import pytest
 
-from lib_hellomeme.standalone.benchmark_track import time_in_turn
 from lib_hellomeme.standalone.command_line import main
 
 
@@ -21,10 +20,3 @@ def test_it_measures_both_in_turn_and_the_memory(capsys: pytest.CaptureFixture[s
         r"^difference: -?\d+ MB \(asked: at most 50\)$",
     ):
         assert re.search(line, said, re.MULTILINE), said
-
-
-def test_runs_alternate_and_the_first_pair_is_not_counted() -> None:
-    order: list[str] = []
-    a, b = time_in_turn(lambda: order.append("a"), lambda: order.append("b"), 3)
-    assert "".join(order) == "ab" * 4
-    assert len(a) == len(b) == 3
