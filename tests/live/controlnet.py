@@ -12,29 +12,22 @@ Two units of different kinds are left out: there, each empties the other's banks
 
 from __future__ import annotations
 
-import argparse
 import sys
 from itertools import product
 
 import numpy as np
 
-from tests.live.webui import Webui, drawing, ours, photo, theirs
+from tests.live.webui import argument_parser, chosen_webui, drawing, ours, photo, theirs
 
 KINDS = ("reference_only", "reference_adain", "reference_adain+attn")
 BOUND = 2
 
 
 def main() -> int:
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--address", default="http://127.0.0.1:7860")
-    parser.add_argument("--checkpoint", help="default: the one that is loaded")
+    parser = argument_parser(__doc__, steps=4)
     parser.add_argument("--kinds", nargs="+", choices=KINDS, default=KINDS)
-    parser.add_argument("--size", type=int, default=256)
-    parser.add_argument("--steps", type=int, default=4)
     chosen = parser.parse_args()
-    webui = Webui(chosen.address)
-    if chosen.checkpoint:
-        webui.choose(chosen.checkpoint)
+    webui = chosen_webui(chosen)
     size = {"width": chosen.size, "height": chosen.size, "steps": chosen.steps}
     (plain, *_), _ = webui.draw(**size)
     worst = 0

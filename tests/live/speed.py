@@ -11,27 +11,20 @@ over 20 steps, whatever --steps says.
 
 from __future__ import annotations
 
-import argparse
 import statistics
 from typing import Any
 
-from tests.live.webui import Webui, ours, photo, theirs
+from tests.live.webui import Webui, argument_parser, chosen_webui, ours, photo, theirs
 
 STEPS = 20
 
 
 def main() -> None:
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--address", default="http://127.0.0.1:7860")
-    parser.add_argument("--checkpoint", help="default: the one that is loaded")
-    parser.add_argument("--size", type=int, default=256)
-    parser.add_argument("--steps", type=int, default=STEPS)
+    parser = argument_parser(__doc__, steps=STEPS)
     parser.add_argument("--rounds", type=int, default=5)
     parser.add_argument("--fidelity", type=float, default=0.5)
     chosen = parser.parse_args()
-    webui = Webui(chosen.address)
-    if chosen.checkpoint:
-        webui.choose(chosen.checkpoint)
+    webui = chosen_webui(chosen)
     unit = {"picture": photo(chosen.size), "fidelity": chosen.fidelity}
     ways = {
         "plain": {},

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import argparse
 import base64
 import io
 import json
@@ -46,6 +47,24 @@ class Webui:
 
     def choose(self, checkpoint: str) -> None:
         self.ask("/sdapi/v1/options", {"sd_model_checkpoint": checkpoint})
+
+
+def argument_parser(description: str | None, steps: int) -> argparse.ArgumentParser:
+    """The arguments that all checks take. steps: the default."""
+    parser = argparse.ArgumentParser(description=description, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--address", default="http://127.0.0.1:7860")
+    parser.add_argument("--checkpoint", help="default: the one that is loaded")
+    parser.add_argument("--size", type=int, default=256, help="px (default: %(default)s)")
+    parser.add_argument("--steps", type=int, default=steps, help="default: %(default)s")
+    return parser
+
+
+def chosen_webui(chosen: argparse.Namespace) -> Webui:
+    """The webui that the arguments name, with their checkpoint loaded."""
+    webui = Webui(chosen.address)
+    if chosen.checkpoint:
+        webui.choose(chosen.checkpoint)
+    return webui
 
 
 def png(picture: np.ndarray) -> str:
