@@ -20,7 +20,7 @@ from lib_hellomeme.webui import downloads
 from lib_hellomeme.webui.arguments import NAMES, PICTURES, read_request
 from lib_hellomeme.webui.preset import Preset
 from lib_hellomeme.webui.run import read_pictures
-from lib_hellomeme.webui.weights import complaints, hint
+from lib_hellomeme.webui.weights import complaints, hints
 
 
 def build_panel(tab: str, preset: Preset) -> dict[str, Any]:
@@ -42,7 +42,7 @@ def build_panel(tab: str, preset: Preset) -> dict[str, Any]:
                 }
         preset.build(tab, widgets)
         downloads.build(tab, widgets)
-        gr.HTML(_lines([hint()]))
+        gr.HTML(_lines(hints()))
     ordered = {name: widgets[name] for name in NAMES}
     look.click(show_seen, inputs=list(ordered.values()), outputs=[seen, status], show_progress="minimal")
     return ordered

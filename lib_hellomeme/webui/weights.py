@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from functools import lru_cache
+from importlib.util import find_spec
 from pathlib import Path
 
 from lib_hellomeme.checkpoints.catalog import FILES, files_of, find
@@ -61,11 +62,25 @@ def complaints(settings: Settings) -> list[str]:
     return lines
 
 
-def hint() -> str:
-    """What the panel says of the encoder that one can do without."""
-    if OPTIONAL_ENCODER in find(folder()):
-        return ""
-    return (
-        f"Without {FILES[OPTIONAL_ENCODER].local_name} (CLIP's vision tower) the networks get zeros for the appearance "
-        "of eyes and mouth, and the expression comes from the coefficients alone."
-    )
+def hints() -> list[str]:
+    """What the panel says of the encoder that one can do without, and of a checkpoint that this webui cannot open."""
+    lines = []
+    if OPTIONAL_ENCODER not in find(folder()):
+        lines.append(
+            f"Without {FILES[OPTIONAL_ENCODER].local_name} (CLIP's vision tower) the networks get zeros for the "
+            "appearance of eyes and mouth, and the expression comes from the coefficients alone."
+        )
+    return lines + _narrow_checkpoint()
+
+
+def _narrow_checkpoint() -> list[str]:
+    """A line where Forge, which opens only checkpoints of SD1.5's width, is offered the drawn people's."""
+    if find_spec("modules_forge") is None:
+        return []
+    from modules import sd_models
+
+    from lib_hellomeme.training.base import CHECKPOINT
+
+    if all(Path(known.filename).name != CHECKPOINT for known in sd_models.checkpoints_list.values()):
+        return []
+    return [f"{CHECKPOINT} is narrower than SD1.5, and Forge opens only checkpoints of its width: use AUTOMATIC1111."]

@@ -69,7 +69,7 @@ def panel() -> Iterator[Any]:
             patch.delitem(sys.modules, f"lib_hellomeme.webui.{name}", raising=False)
         module = import_module("lib_hellomeme.webui.panel")
         patch.setattr(module, "complaints", lambda settings: [f"files of {settings.generation} are missing"])
-        patch.setattr(module, "hint", lambda: "a hint")
+        patch.setattr(module, "hints", lambda: ["a hint"])
         patch.setattr(module.downloads, "build", lambda tab, widgets: None)
         yield module
         for name in ("panel", "preset"):

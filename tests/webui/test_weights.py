@@ -56,4 +56,16 @@ def test_a_missing_extractor_is_told(models: Path, monkeypatch: pytest.MonkeyPat
 def test_pd_fgc_needs_its_encoder_and_clip_is_only_hinted_at(models: Path) -> None:
     assert any("pd_fgc_motion" in line for line in weights.complaints(Settings(expression="pdfgc")))
     assert not any("image_encoder" in line for line in weights.complaints(Settings()))
-    assert "image_encoder.safetensors" in weights.hint()
+    assert any("image_encoder.safetensors" in line for line in weights.hints())
+
+
+@pytest.mark.parametrize(
+    ("forge", "name", "told"), [(True, "drawn-people", 1), (True, "other", 0), (False, "drawn-people", 0)]
+)
+def test_forge_is_told_that_it_cannot_open_a_narrow_checkpoint(
+    models: Path, monkeypatch: pytest.MonkeyPatch, forge: bool, name: str, told: int
+) -> None:
+    known = SimpleNamespace(filename=str(models / f"{name}.safetensors"))
+    sys.modules["modules"].sd_models = SimpleNamespace(checkpoints_list={name: known})  # type: ignore[attr-defined]
+    monkeypatch.setattr(weights, "find_spec", lambda package: object() if forge else None)
+    assert sum("AUTOMATIC1111" in line for line in weights.hints()) == told
