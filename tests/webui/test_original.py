@@ -117,7 +117,8 @@ def modules(monkeypatch: pytest.MonkeyPatch, file: Path) -> Any:
     fake.sd_samplers = SimpleNamespace(
         find_sampler_config=lambda name: SimpleNamespace(total_steps=lambda steps: steps)
     )
-    fake.shared = SimpleNamespace(opts=SimpleNamespace(use_old_scheduling=False))
+    options = SimpleNamespace(use_old_scheduling=False, upcast_attn=False)
+    fake.shared = SimpleNamespace(opts=options, loaded_hypernetworks=[])
     known = SimpleNamespace(filename=str(file))
     fake.sd_models = SimpleNamespace(checkpoint_aliases={"original.safetensors": known})
     monkeypatch.setitem(sys.modules, "modules", fake)
