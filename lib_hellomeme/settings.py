@@ -86,8 +86,13 @@ class Options:
     @classmethod
     def from_infotext(cls, parameters: Mapping[str, Any], prefix: str = PREFIX) -> Self:
         """The options that `to_infotext` wrote, found among a picture's parameters, whose values may be text."""
-        keys = {key_of(entry, prefix): entry for entry in fields(cls)}
-        return cls(**{entry.name: _parsed(entry, parameters[key]) for key, entry in keys.items() if key in parameters})
+        keys = {entry.name: key_of(entry, prefix) for entry in fields(cls)}
+        return cls(**cls.parsed({name: parameters[key] for name, key in keys.items() if key in parameters}))
+
+    @classmethod
+    def parsed(cls, options: Mapping[str, Any]) -> dict[str, Any]:
+        """Some options by name, whose values may be text, with the values of their fields' types."""
+        return {entry.name: _parsed(entry, options[entry.name]) for entry in fields(cls) if entry.name in options}
 
 
 def _gain(label: str, help: str, default: float = 1.0) -> Any:

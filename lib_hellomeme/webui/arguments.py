@@ -16,7 +16,7 @@ import numpy as np
 
 from lib_hellomeme.errors import PictureError
 from lib_hellomeme.face.pictures import PictureSource, read_picture
-from lib_hellomeme.settings import OPTION_FIELDS, Settings, infotext_key
+from lib_hellomeme.settings import OPTION_FIELDS, Settings
 
 PICTURES = {"reference": "Reference", "driving": "Driving picture"}
 NAMES = ("enabled", *PICTURES, *(name for name in OPTION_FIELDS if name != "enabled"))
@@ -53,13 +53,7 @@ def read_request(arguments: Sequence[Any], replaced: Mapping[str, Any] | None = 
         given = dict(zip(NAMES, arguments, strict=False))
     given = {name: value for name, value in given.items() if value is not None}
     pictures = {name: given.pop(name) for name in PICTURES if name in given}
-    return Request(Settings.from_mapping(given | _parsed(replaced or {})), pictures)
-
-
-def _parsed(options: Mapping[str, Any]) -> dict[str, Any]:
-    """Options whose values may be text, as values of their fields."""
-    settings = Settings.from_infotext({infotext_key(name): value for name, value in options.items()})
-    return {name: getattr(settings, name) for name in options}
+    return Request(Settings.from_mapping(given | Settings.parsed(replaced or {})), pictures)
 
 
 def from_base64(text: str) -> PictureSource:

@@ -105,20 +105,26 @@ class Request:
     apply: np.ndarray | None
 
 
-def read_requests(arguments: Sequence[Any]) -> list[Request]:
-    """The units that are switched on in a script's arguments. Raises SettingsError and PictureError; they say which."""
+def read_requests(arguments: Sequence[Any], replaced: Mapping[str, Any] | None = None) -> list[Request]:
+    """The units that are switched on in a script's arguments. Raises SettingsError and PictureError; they say which.
+
+    `replaced` are options that something else decides for every unit with a picture, as X/Y/Z axes do.
+    """
+    decided = ReferenceSettings.parsed(replaced or {})
     if arguments and isinstance(arguments[0], Mapping):
         given = [{"enabled": True, **unit} for unit in arguments if isinstance(unit, Mapping)]
     else:
         starts = range(0, len(arguments), len(NAMES))
         given = [dict(zip(NAMES, arguments[start : start + len(NAMES)], strict=False)) for start in starts]
-    requests = [_read_request(number, unit) for number, unit in enumerate(given, 1)]
+    requests = [_read_request(number, unit, decided) for number, unit in enumerate(given, 1)]
     return [request for request in requests if request is not None]
 
 
-def _read_request(number: int, given: Mapping[str, Any]) -> Request | None:
+def _read_request(number: int, given: Mapping[str, Any], decided: Mapping[str, Any]) -> Request | None:
     given = {name: value for name, value in given.items() if value is not None}
     pictures = {name: given.pop(name) for name in PICTURES if name in given}
+    if "picture" in pictures:
+        given |= decided
     if not given.get("enabled"):
         return None
     if isinstance(pictures.get("picture"), Mapping):  # gradio 3's picture to draw on

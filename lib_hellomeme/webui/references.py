@@ -20,6 +20,7 @@ from lib_hellomeme.webui.host import Host, host_of, marked, taps_attached, withi
 from lib_hellomeme.webui.reference_settings import Request, infotext_prefix, is_unit_key, read_requests
 
 WHO = "HelloMeme references"
+AXES = "hellomeme_reference_axes"  # where on p an X/Y/Z plot's cell keeps what it decides
 BANK_NUMBERS = 44  # that one written row keeps for each px of the picture: 2820 for each px of its latents
 
 
@@ -29,7 +30,7 @@ def prepare(p: Any, arguments: Sequence[Any]) -> None:
     kept = {key: value for key, value in p.extra_generation_params.items() if key != notes.note_key(WHO)}
     p.extra_generation_params = {key: value for key, value in kept.items() if not is_unit_key(key)}
     try:
-        requests = read_requests(arguments)
+        requests = read_requests(arguments, getattr(p, AXES, None))
         if requests and not hasattr(p.scripts, "process_before_every_sampling"):
             raise HostError("This webui is too old: use AUTOMATIC1111 1.10 or Forge.")
     except Exception as error:

@@ -33,6 +33,7 @@ from lib_hellomeme.webui.weights import check_complete, folder, networks_of
 
 WHO = "HelloMeme"
 NOTE = note_key(WHO)
+AXES = "hellomeme_axes"  # where on p an X/Y/Z plot's cell keeps what it decides
 FINDING = ("face_box", "extractor", "which_face")  # the options that decide which face is found
 
 
@@ -51,7 +52,7 @@ def prepare(p: Any, arguments: Any) -> None:
     own = {NOTE, *map(infotext_key, OPTION_FIELDS)}
     p.extra_generation_params = {key: value for key, value in p.extra_generation_params.items() if key not in own}
     try:
-        request = read_request(arguments, getattr(p, "hellomeme_axes", None))
+        request = read_request(arguments, getattr(p, AXES, None))
         if not request.settings.enabled:
             return
         if not hasattr(p.scripts, "process_before_every_sampling"):

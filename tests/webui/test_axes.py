@@ -2,15 +2,19 @@ from __future__ import annotations
 
 import sys
 from copy import copy
-from dataclasses import dataclass
+from dataclasses import Field, dataclass
 from types import ModuleType, SimpleNamespace
 from typing import Any
 
+import numpy as np
 import pytest
 
 from lib_hellomeme.settings import OPTION_FIELDS, Settings, option
+from lib_hellomeme.webui import reference_settings, references, run
 from lib_hellomeme.webui.arguments import read_request
-from lib_hellomeme.webui.axes import axis_of, register_axes
+from lib_hellomeme.webui.axes import AXES, axis_of, register_axes
+
+PICTURE = np.full((24, 16, 3), 90, np.uint8)
 
 
 @dataclass
@@ -23,9 +27,9 @@ class AxisOption:
     choices: Any = None
 
 
-def example_of(name: str) -> Any:
+def example_of(entry: Field) -> Any:
     """A value that is not the default, as an axis gives it."""
-    default, shown = OPTION_FIELDS[name].default, option(OPTION_FIELDS[name])
+    default, shown = entry.default, option(entry)
     if isinstance(default, bool):
         return str(not default)
     if shown.choices:
@@ -33,26 +37,46 @@ def example_of(name: str) -> Any:
     return "0.1, 0.1, 0.5, 0.5" if isinstance(default, str) else 0.25
 
 
+def axis(who: str, name: str) -> Any:
+    options, kept_in = AXES[who]
+    return axis_of(AxisOption, who, kept_in, name, options[name])
+
+
 @pytest.mark.parametrize("name", OPTION_FIELDS)
 def test_every_option_has_an_axis_that_sets_it_in_one_cell_only(name: str) -> None:
-    axis = axis_of(AxisOption, name, OPTION_FIELDS[name])
+    own, wanted = axis(run.WHO, name), example_of(OPTION_FIELDS[name])
     p = SimpleNamespace()
     cell = copy(p)
-    axis.apply(cell, axis.type(example_of(name)), [])
-    assert not hasattr(p, "hellomeme_axes")
-    settings = read_request([], cell.hellomeme_axes).settings
-    assert str(getattr(settings, name)) == str(example_of(name))
+    own.apply(cell, own.type(wanted), [])
+    assert not hasattr(p, run.AXES)
+    settings = read_request([], getattr(cell, run.AXES)).settings
+    assert str(getattr(settings, name)) == str(wanted)
     assert settings == Settings(**{name: getattr(settings, name)})
+
+
+@pytest.mark.parametrize("name", reference_settings.OPTION_FIELDS)
+def test_axes_of_references_set_every_unit_that_has_a_picture(name: str) -> None:
+    entry = reference_settings.OPTION_FIELDS[name]
+    own, wanted, cell = axis(references.WHO, name), example_of(entry), SimpleNamespace()
+    own.apply(cell, own.type(wanted), [])
+    own_values = getattr(cell, references.AXES)
+    switched = name != "enabled"  # the axis itself switches on, in that case
+    units = [{"enabled": switched, "picture": PICTURE}, {"enabled": False}, {"enabled": switched, "picture": PICTURE}]
+    found = reference_settings.read_requests(units, own_values)
+    assert [request.number for request in found] == [1, 3]
+    assert all(str(getattr(request.settings, name)) == str(wanted) for request in found)
 
 
 def test_two_axes_meet_in_a_cell() -> None:
     p: Any = SimpleNamespace()
     for name in ("pose_weight", "end"):
-        axis_of(AxisOption, name, OPTION_FIELDS[name]).apply(p, 0.5, [])
+        axis(run.WHO, name).apply(p, 0.5, [])
+    axis(references.WHO, "end").apply(p, 0.25, [])
     other = copy(p)
-    axis_of(AxisOption, "end", OPTION_FIELDS["end"]).apply(other, 0.75, [])
+    axis(run.WHO, "end").apply(other, 0.75, [])
     assert p.hellomeme_axes == {"pose_weight": 0.5, "end": 0.5}
     assert other.hellomeme_axes == {"pose_weight": 0.5, "end": 0.75}
+    assert other.hellomeme_reference_axes == {"end": 0.25}
 
 
 def test_axes_are_added_once(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -68,4 +92,5 @@ def test_axes_are_added_once(monkeypatch: pytest.MonkeyPatch) -> None:
     assert [axis.label for axis in plot.axis_options] == [
         "Seed",
         *(f"[HelloMeme] {option(entry).label}" for entry in OPTION_FIELDS.values()),
+        *(f"[HelloMeme references] {option(entry).label}" for entry in reference_settings.OPTION_FIELDS.values()),
     ]
