@@ -12,22 +12,23 @@ The weight of a unit opens gates: a place takes part where weight > gate, first 
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
+from functools import partial
 from typing import Literal, get_args
 
 import torch
 from torch import Tensor
 
 from lib_hellomeme.errors import SettingsError
-from lib_hellomeme.sampling.banks import Noise, Writer, Writing, joined
+from lib_hellomeme.sampling.banks import Aboard, Features, Noise, Writer, Writing, joined
 from lib_hellomeme.sampling.fidelity import row_shares
 from lib_hellomeme.sampling.noising import seeded_noise
 from lib_hellomeme.taps.adain import Style, adain, record_statistics
 from lib_hellomeme.taps.attention import Look, read, record_tokens
 from lib_hellomeme.taps.bank import Bank
 from lib_hellomeme.taps.masks import keep_touched
-from lib_hellomeme.unet.port import BLOCKS, SELF_ATTENTION, AnyTap, Call, Port
+from lib_hellomeme.unet.port import BLOCKS, SELF_ATTENTION, AnyTap, AttentionTap, Call, Parts, Port, Tap
 
 Kind = Literal["reference_only", "reference_adain", "reference_adain+attn"]
 Mode = Literal["Balanced", "My prompt is more important", "ControlNet is more important"]
@@ -126,43 +127,62 @@ class ReferenceUnits:
             for unit, own in zip(units, noise, strict=True)
             if unit.sites and unit.strength
         ]
-        self._looks: dict[str, list[Look]] = {}
-        self._styles: dict[str, list[Style]] = {}
+        self._aboard: Aboard | None = None
+        self._looks: dict[str, list[Callable[[], Look]]] = {}
+        self._styles: dict[str, list[Callable[[], Style]]] = {}
 
     def taps(self) -> list[AnyTap]:
         sites = {site for unit, _ in self.units for site in unit.sites}
-        attention = [
-            read(site, lambda call, site=site: self._looks.get(site, ())) for site in SELF_ATTENTION if site in sites
-        ]
-        return attention + [
-            adain(site, lambda call, site=site: self._styles.get(site, ())) for site in BLOCKS if site in sites
+        attention = [site for site in SELF_ATTENTION if site in sites]
+        blocks = [site for site in BLOCKS if site in sites]
+        return [
+            *(AttentionTap(site, partial(self._record_tokens, site), riding=True) for site in attention),
+            *(Tap(site, partial(self._record_hidden, site), riding=True) for site in blocks),
+            *(read(site, lambda call, site=site: [make() for make in self._looks.get(site, ())]) for site in attention),
+            *(adain(site, lambda call, site=site: [make() for make in self._styles.get(site, ())]) for site in blocks),
         ]
 
-    def begin(self, call: Call) -> None:
-        """Write what the rows of this call read."""
+    def begin(self, call: Call) -> Call | None:
+        """Write what the rows of this call read, or let it ride."""
+        self._aboard = Aboard(call)
         self._looks, self._styles = {}, {}
         acting = [(unit, writer) for unit, writer in self.units if unit.acts(call)]
         together = [(unit, writer) for unit, writer in acting if not unit.alone]
         for group in ([together] if together else []) + [[each] for each in acting if each[0].alone]:
-            self._add(group, call)
+            self._add(group, call, self._aboard)
+        return self._aboard.riders()
 
-    def _add(self, group: Sequence[tuple[Unit, Writer]], call: Call) -> None:
-        """What units that are looked at together leave at each site."""
+    def _record_tokens(self, site: str, x: Tensor, parts: Parts, call: Call) -> Parts:
+        assert self._aboard is not None
+        self._aboard.record(site, x)
+        return parts
+
+    def _record_hidden(self, site: str, hidden: Tensor, call: Call) -> Tensor:
+        assert self._aboard is not None
+        self._aboard.record(site, hidden)
+        return hidden
+
+    def _add(self, group: Sequence[tuple[Unit, Writer]], call: Call, aboard: Aboard) -> None:
+        """What units that are looked at together leave at each site, made when the UNet gets there."""
         least = min(unit.fidelity_in_effect for unit, _ in group)
         needed = [share > 0 for share in row_shares(call.rows, least)]
         if not any(needed):
             return
-        banks = [(unit, writer.bank(call, needed)) for unit, writer in group]
+        written = [(unit, writer.features(call, needed, aboard)) for unit, writer in group]
         strength, where = group[0][0].strength, group[0][0].apply
         for site in dict.fromkeys(site for unit, _ in group for site in unit.sites):
-            wrote = [(unit, bank[site]) for unit, bank in banks if site in bank]
-            fidelity = sum(unit.fidelity_in_effect for unit, _ in wrote) / len(wrote)
+            here = [(unit, features) for unit, features in written if site in unit.sites]
+            fidelity = sum(unit.fidelity_in_effect for unit, _ in here) / len(here)
             share = tuple(strength * value for value in row_shares(call.rows, fidelity))
-            features = [each for _, each in wrote]
+            wrote = partial(_at, site, [features for _, features in here])
             if site in ATTENTION_GATES:
-                self._looks.setdefault(site, []).append(Look(joined(features), share, where))
+                self._looks.setdefault(site, []).append(
+                    lambda wrote=wrote, share=share: Look(joined(wrote()), share, where)
+                )
             else:
-                self._styles.setdefault(site, []).append(Style(_mean(features), share, where))
+                self._styles.setdefault(site, []).append(
+                    lambda wrote=wrote, share=share: Style(_mean(wrote()), share, where)
+                )
 
 
 def _noise_of(unit: Unit, place: int, seeds: Sequence[int]) -> Noise:
@@ -172,6 +192,10 @@ def _noise_of(unit: Unit, place: int, seeds: Sequence[int]) -> Noise:
         return seeded_noise(unit.latents.shape, *key)
 
     return noise
+
+
+def _at(site: str, features: Sequence[Features]) -> list[Tensor]:
+    return [each.at(site) for each in features]
 
 
 def _mean(statistics: Sequence[Tensor]) -> Tensor:

@@ -1,9 +1,13 @@
-"""Write passes while sampling: which rows of a reference are written, at which noise level, and when again."""
+"""Write passes while sampling: which rows of a reference are written, at which noise level, and when again.
+
+Where the call that reads has room, what is written rides in it: a bank fills while it is read, site by site.
+"""
 
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
+from itertools import chain
 from typing import Literal
 
 import torch
@@ -13,7 +17,7 @@ from lib_hellomeme.sampling.fidelity import row_shares
 from lib_hellomeme.sampling.noising import noised
 from lib_hellomeme.taps.attention import Look, Merge, read
 from lib_hellomeme.taps.bank import Bank, write
-from lib_hellomeme.unet.port import SELF_ATTENTION, AnyTap, Call, Port
+from lib_hellomeme.unet.port import SELF_ATTENTION, AnyTap, Call, Port, Rows, Tap
 
 KEPT_PASSES = 4  # write passes remembered: split batches, alternating prompts
 
@@ -45,6 +49,63 @@ class _Written:
     keys: list[tuple]
     context: Tensor
     bank: Bank
+    sites: set[str]  # that the bank holds in the end
+
+
+@dataclass(frozen=True)
+class Features:
+    """What a bank holds for the rows of a call."""
+
+    bank: Bank
+    chosen: list[int] | None = None  # which of the bank's rows; None for all, or the one for everybody
+
+    def at(self, site: str) -> Tensor:
+        """(n or 1, ...), once the site has been written."""
+        return self.bank[site] if self.chosen is None else self.bank[site][self.chosen]
+
+
+class Aboard:
+    """What rides in a call, from several writers."""
+
+    def __init__(self, call: Call) -> None:
+        self.call = call
+        self._calls: list[Call] = []
+        self._taps: list[dict[str, AnyTap]] = []
+
+    def take(self, writing: Call, taps: Sequence[AnyTap]) -> bool:
+        """Let a write pass ride, if it fits."""
+        free = self.call.room - sum(len(call.rows) for call in self._calls)
+        context = _as_long(writing.context, self.call.context)
+        if len(writing.rows) > free or writing.sample.shape[1:] != self.call.sample.shape[1:] or context is None:
+            return False
+        self._calls.append(replace(writing, context=context))
+        self._taps.append({tap.site: tap for tap in taps})
+        return True
+
+    def riders(self) -> Call | None:
+        """All of it as one call."""
+        if not self._calls:
+            return None
+        first, rows = self._calls[0], [call.rows for call in self._calls]
+        return replace(
+            first,
+            sample=torch.cat([call.sample for call in self._calls]),
+            timestep=torch.cat([call.timestep for call in self._calls]),
+            context=torch.cat([call.context for call in self._calls]),
+            rows=Rows(
+                *(tuple(chain(*parts)) for parts in zip(*((r.uncond, r.frame, r.picture) for r in rows), strict=True))
+            ),
+        )
+
+    def record(self, site: str, features: Tensor) -> None:
+        """What has come to a site, (rows of all riders, ...)."""
+        parts = features.split([len(call.rows) for call in self._calls])
+        for own, call, taps in zip(parts, self._calls, self._taps, strict=True):
+            tap = taps.get(site)
+            if isinstance(tap, Tap):
+                tap.function(own, call)
+            elif tap is not None:
+                tap.context(own, (own,), call)
 
 
 class Writer:
@@ -73,8 +134,8 @@ class Writer:
         self._timestep: float | None = None
         self._timestep_count = 0
 
-    def bank(self, call: Call, needed: Sequence[bool]) -> Bank:
-        """Features by site for the rows of a call, (n or 1, ...), from an earlier pass or a new one.
+    def features(self, call: Call, needed: Sequence[bool], aboard: Aboard | None = None) -> Features:
+        """What the rows of a call read, from an earlier pass or a new one, which goes `aboard` where it can.
 
         Rows not `needed` are not written; what stands in their place means nothing.
         """
@@ -89,16 +150,14 @@ class Writer:
             if None not in index:
                 break
         else:
-            written = self._write(call, rows, keys, context)
+            written = self._write(call, rows, keys, context, aboard)
             self._written = [written, *self._written][:KEPT_PASSES]
             index = _find(keys, context, written.keys, written.context)
         if len(written.keys) == 1:
-            return written.bank
+            return Features(written.bank)
         place = dict(zip(rows, index, strict=True))
         chosen = [place.get(row) or 0 for row in range(len(call.rows))]
-        if chosen == list(range(len(written.keys))):
-            return written.bank
-        return {site: features[chosen] for site, features in written.bank.items()}
+        return Features(written.bank, None if chosen == list(range(len(written.keys))) else chosen)
 
     def _count(self, timestep: float) -> None:
         if timestep != self._timestep:
@@ -106,6 +165,8 @@ class Writer:
             self._timestep_count += 1
 
     def _fresh(self, written: _Written) -> bool:
+        if not written.sites <= written.bank.keys():  # the call that it rode in broke off
+            return False
         age = self._timestep_count - written.timestep_count
         return age < self.writing.every or self.writing.latents == "once"
 
@@ -116,7 +177,9 @@ class Writer:
         picture = call.rows.picture[row]
         return (picture, call.rows.uncond[row]) if self.writing.context is None else (picture,)
 
-    def _write(self, call: Call, rows: list[int], keys: list[tuple], context: Tensor) -> _Written:
+    def _write(
+        self, call: Call, rows: list[int], keys: list[tuple], context: Tensor, aboard: Aboard | None
+    ) -> _Written:
         """The write pass, over the distinct ones of these rows."""
         first = sorted({index for index in _find(keys, context, keys, context) if index is not None})
         rows, keys, context = [rows[i] for i in first], [keys[i] for i in first], context[first]
@@ -125,9 +188,11 @@ class Writer:
         if self.writing.latents == "once":
             timestep = torch.zeros_like(timestep)
         bank: Bank = {}
+        taps = self.taps(bank)
         writing = Call(latents, timestep, context, call.rows.chosen(rows), call.progress)
-        write(self.port, writing, bank, self.taps(bank))
-        return _Written(self._timestep_count, keys, context, bank)
+        if aboard is None or not aboard.take(writing, taps):
+            write(self.port, writing, bank, taps)
+        return _Written(self._timestep_count, keys, context, bank, {tap.site for tap in taps})
 
     def _latents(self, call: Call, rows: list[int], timestep: Tensor) -> Tensor:
         """What the write pass is given, (rows, channels of the UNet, h, w)."""
@@ -161,8 +226,17 @@ class BankReader:
         share = row_shares(call.rows, self.fidelity)
         self._looks = {}
         if any(share):
-            banks = [writer.bank(call, [value > 0 for value in share]) for writer in self.writers]
-            self._looks = {site: [Look(joined([bank[site] for bank in banks]), share)] for site in banks[0]}
+            wrote = [writer.features(call, [value > 0 for value in share]) for writer in self.writers]
+            self._looks = {
+                site: [Look(joined([features.at(site) for features in wrote]), share)] for site in wrote[0].bank
+            }
+
+
+def _as_long(context: Tensor, other: Tensor) -> Tensor | None:
+    """A prompt (n, tokens, width) with the other's number of tokens, None where that cannot be: attention to tokens
+    that are all there several times is the same."""
+    times, rest = divmod(other.shape[1], context.shape[1])
+    return None if rest or context.shape[2:] != other.shape[2:] else context.repeat(1, times, 1)
 
 
 def joined(tokens: Sequence[Tensor]) -> Tensor:

@@ -133,8 +133,8 @@ class AttachedUnits:
     def taps(self) -> Sequence[AnyTap]:
         return self.units.taps()
 
-    def begin(self, call: Call) -> None:
-        self.units.begin(call)
+    def begin(self, call: Call) -> Call | None:
+        return self.units.begin(call)
 
 
 def score(network: MeasuringNetwork, cases: Sequence[Case], pictures: Sequence[np.ndarray]) -> dict[str, float]:

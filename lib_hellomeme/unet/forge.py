@@ -16,6 +16,7 @@ import torch
 from torch import Tensor, nn
 
 from lib_hellomeme.unet.hooks import (
+    Asking,
     Current,
     attention_layers,
     bare_pass,
@@ -88,8 +89,8 @@ class ForgePort(Port):
     def attach(self, taps: Sequence[AnyTap], describe: Describe, begin: Begin | None = None) -> Iterator[None]:
         options = self.patcher.model_options["transformer_options"]
         names = ("x", "timesteps", "context", "transformer_options")
-        with watch(self.unet, names, describe, begin) as current, self._hooks(taps, current):
-            added = self._patches(taps, current)
+        with watch(self.unet, names, describe, begin) as watched, self._hooks(taps, watched.own):
+            added = self._patches(taps, watched.own)
             _extend(options, added)
             try:
                 yield
@@ -149,25 +150,26 @@ def _attention_patches(
 ) -> list[Patch]:
     """What the taps need at one layer: Forge asks before it for keys and values, the same for all rows, and after it
     for the output. What the first was given is kept for the second."""
-    asked: list[tuple[Call, Tensor, list[Parts]]] = []
+    asked: list[tuple[list[Asking], Tensor, list[Parts]]] = []
 
     def before(x: Tensor, context: Tensor, value: Tensor, options: dict) -> tuple[Tensor, Tensor, Tensor]:
         asked.clear()
         call = current()
         if call is None or (*options["block"], options["block_index"]) != place:
             return x, context, value
-        made = parts_of(taps, x, (context,), call)
-        asked.append((call, x, made))
+        asking = [(tap, call) for tap in taps]
+        made = parts_of(asking, x, (context,))
+        asked.append((asking, x, made))
         keys = together(made[-1], len(x))
         if value is not context:  # another patch gave the values tokens of their own
-            return x, keys, together(parts_of(taps, x, (value,), call)[-1], len(x))
+            return x, keys, together(parts_of(asking, x, (value,))[-1], len(x))
         return x, keys, keys
 
     def after(output: Tensor, options: dict) -> Tensor:
         if not asked:
             return output
-        call, x, made = asked.pop()
-        return output_of(taps, own_attention(layer, x), x, made, output, call)
+        asking, x, made = asked.pop()
+        return output_of(asking, own_attention(layer, x), x, made, output)
 
     return [(f"{kind}_patch", before), (f"{kind}_output_patch", after)]
 

@@ -9,6 +9,8 @@ from __future__ import annotations
 from abc import abstractmethod
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import ExitStack, contextmanager
+from dataclasses import replace
+from typing import Any, NamedTuple
 
 import torch
 from torch import Tensor, nn
@@ -25,6 +27,7 @@ from lib_hellomeme.unet.port import (
     Begin,
     Call,
     Describe,
+    LeftAloneError,
     Parts,
     Port,
     Selection,
@@ -33,6 +36,8 @@ from lib_hellomeme.unet.port import (
 )
 
 Current = Callable[[], Call | None]
+MOST_PLACES = 4 * 64 * 64  # of latents, in a call that rows may ride in: larger ones gain nothing and need the memory
+OURS = __name__.partition(".")[0]
 
 
 class HookPort(Port):
@@ -73,66 +78,36 @@ class HookPort(Port):
         """Whether somebody else runs a bare pass within the present call, in which attached taps are to be silent."""
         return False
 
+    def room(self, call: Call) -> int:
+        """How many rows may ride behind this call's."""
+        places = len(call.sample) * call.sample.shape[-2] * call.sample.shape[-1]
+        return max(0, MOST_PLACES - places) * len(call.sample) // places if is_undisturbed(self.unet) else 0
+
     @contextmanager
     def attach(self, taps: Sequence[AnyTap], describe: Describe, begin: Begin | None = None) -> Iterator[None]:
+        def heard(of: Current) -> Current:
+            return lambda: None if self.in_foreign_pass() else of()
+
         with ExitStack() as stack:
-            running = stack.enter_context(watch(self.unet, self.argument_names, describe, begin))
-            stack.enter_context(self._hooks(taps, lambda: None if self.in_foreign_pass() else running()))
+            watched = stack.enter_context(watch(self.unet, self.argument_names, describe, begin, self.room))
+            stack.enter_context(self._hooks(taps, heard(watched.own), heard(watched.riding)))
             yield
 
     def run(self, call: Call, taps: Sequence[AnyTap] = ()) -> Tensor:
-        with bare_pass(self.unet), self._hooks(taps, lambda: call, bare=True):
+        with bare_pass(self.unet), self._hooks(taps, lambda: call, lambda: None, bare=True):
             return self._forward(call)
 
     @contextmanager
-    def _hooks(self, taps: Sequence[AnyTap], current: Current, bare: bool = False) -> Iterator[None]:
+    def _hooks(self, taps: Sequence[AnyTap], own: Current, riding: Current, bare: bool = False) -> Iterator[None]:
         always = bare and self.fused()
         sites = dict.fromkeys(self.attention, ()) if always else {}
         with ExitStack() as stack:
             for tap in in_order([tap for tap in taps if isinstance(tap, Tap)]):
-                stack.callback(self._hook(tap, current).remove)
+                stack.callback(self._hook(tap, riding if tap.riding else own).remove)
             for site, here in (sites | by_site(taps)).items():
-                for handle in self._hook_attention(self.attention[site], here, current, always):
-                    stack.callback(handle.remove)
+                use = _Use(tuple(here), own, riding, always, self.fused)
+                stack.enter_context(_used(self.attention[site], use, self.context_name))
             yield
-
-    def _hook_attention(
-        self, layer: nn.Module, taps: Sequence[AttentionTap], current: Current, always: bool
-    ) -> Sequence[RemovableHandle]:
-        """`always`: fused attention whether taps lengthen it or not."""
-        asked: list[tuple[Call, Tensor, list[Parts]]] = []  # of the evaluation under way, if it is to be tapped
-        name = self.context_name
-
-        def replaced(parts: Sequence[Parts]) -> bool:
-            return always or parts[-1] is not parts[0]
-
-        def before(module: nn.Module, args: tuple, kwargs: dict) -> tuple[tuple, dict] | None:
-            asked.clear()
-            call = current()
-            if call is None:
-                return None
-            x, *rest = args
-            context = rest[0] if rest else kwargs.get(name)
-            parts = parts_of(taps, x, (x if context is None else context,), call)
-            asked.append((call, x, parts))
-            if not replaced(parts) or "forward" in vars(module):
-                return None
-            if self.fused():  # one token is the least that the layer's own forward can be given to do
-                x, context = x[:, :1], parts[0][0][:, :1]
-            else:
-                context = together(parts[-1], len(x))
-            return ((x, context, *rest[1:]), kwargs) if rest else ((x,), kwargs | {name: context})
-
-        def after(module: nn.Module, args: tuple, output: Tensor) -> Tensor | None:
-            if not asked:
-                return None
-            call, x, parts = asked.pop()
-            attend = FusedAttention(module, x) if self.fused() else own_attention(module, x)
-            if replaced(parts) and (self.fused() or "forward" in vars(module)):
-                output = attend(parts[-1])
-            return output_of(taps, attend, x, parts, output, call)
-
-        return layer.register_forward_pre_hook(before, with_kwargs=True), layer.register_forward_hook(after)
 
 
 def attention_layers(stages: Iterable[nn.Module]) -> dict[str, nn.Module]:
@@ -152,19 +127,124 @@ def by_site(taps: Sequence[AnyTap]) -> dict[str, list[AttentionTap]]:
     return sites
 
 
-def parts_of(taps: Sequence[AttentionTap], x: Tensor, parts: Parts, call: Call) -> list[Parts]:
+class _Use(NamedTuple):
+    """What one attachment, or one bare pass, wants of an attention layer."""
+
+    taps: tuple[AttentionTap, ...]
+    own: Current
+    riding: Current
+    always: bool  # fused attention whether taps lengthen it or not
+    fused: Callable[[], bool]
+
+
+class _Asked(NamedTuple):
+    """An attention layer's evaluation that is to be tapped."""
+
+    taps: list[Asking]
+    mine: Tensor  # the call's rows of x
+    made: list[Parts]
+    attend: Attend
+    done: bool  # whether the layer's own forward evaluates them as is wanted
+    others: slice  # the rows of its output that are not the call's
+
+
+class _AttentionHooks:
+    """The one pair of hooks on an attention layer, whoever uses it: taps of several attachments nest as those of one
+    do."""
+
+    def __init__(self, layer: nn.Module, context_name: str) -> None:
+        self.uses: list[_Use] = []
+        self.context_name = context_name
+        self._asked: list[_Asked] = []  # the evaluation under way
+        self.handles = (
+            layer.register_forward_pre_hook(self.before, with_kwargs=True),
+            layer.register_forward_hook(self.after),
+        )
+
+    def before(self, layer: nn.Module, args: tuple, kwargs: dict) -> tuple[tuple, dict] | None:
+        self._asked.clear()
+        x, *rest = args
+        context = rest[0] if rest else kwargs.get(self.context_name)
+        context = x if context is None else context
+        for use in self.uses:
+            if (rides := use.riding()) is not None:
+                for tap in use.taps:
+                    if tap.riding:
+                        tap.context(x[rides.places], (context[rides.places],), rides)
+        active = [(use, call) for use in self.uses if (call := use.own()) is not None]
+        if not active:
+            return None
+        fused, rows = active[0][0].fused(), active[0][1].places  # all of them are in the same call
+        taps = [(tap, call) for use, call in active for tap in use.taps if not tap.riding]
+        mine = x[rows] if len(x) > rows.stop else x
+        made = parts_of(taps, mine, (mine if context is x else context[rows],))
+        attend = FusedAttention(layer, mine) if fused else own_attention(layer, mine)
+        others = slice(rows.stop, None)
+
+        def ask(done: bool, others: slice) -> None:
+            self._asked.append(_Asked(taps, mine, made, attend, done, others))
+
+        untouched = made[-1] is made[0] and not any(use.always for use, _ in active)
+        if untouched or "forward" in vars(layer):
+            ask(untouched, others)
+            return None
+        if len(x) > len(mine):  # the layer's own forward does what rides, and no more
+            ask(False, slice(None))
+            given = x[others], context[others]
+        elif fused:  # one token is the least that it can be given to do
+            ask(False, others)
+            given = x[:, :1], context[:, :1]
+        else:
+            ask(True, others)
+            given = x, together(made[-1], len(x))
+        return ((*given, *rest[1:]), kwargs) if rest else (given[:1], kwargs | {self.context_name: given[1]})
+
+    def after(self, layer: nn.Module, args: tuple, output: Tensor) -> Tensor | None:
+        if not self._asked:
+            return None
+        taps, mine, made, attend, done, places = self._asked.pop()
+        others = output[places]
+        own_output = output[: len(mine)] if len(others) else output
+        changed = output_of(taps, attend, mine, made, own_output if done else attend(made[-1]))
+        if changed is own_output:
+            return None
+        return torch.cat([changed, others]) if len(others) else changed
+
+
+_attention_hooks: dict[nn.Module, _AttentionHooks] = {}
+
+
+@contextmanager
+def _used(layer: nn.Module, use: _Use, context_name: str) -> Iterator[None]:
+    """Let an attention layer be used so."""
+    hooks = _attention_hooks.get(layer)
+    if hooks is None:
+        hooks = _attention_hooks[layer] = _AttentionHooks(layer, context_name)
+    hooks.uses.append(use)
+    try:
+        yield
+    finally:
+        hooks.uses.remove(use)
+        if not hooks.uses:
+            del _attention_hooks[layer]
+            for handle in hooks.handles:
+                handle.remove()
+
+
+Asking = tuple[AttentionTap, Call]
+
+
+def parts_of(taps: Sequence[Asking], x: Tensor, parts: Parts) -> list[Parts]:
     """What the layer attends to without taps, with the first, with the first two, ... with all."""
     made = [parts]
-    for tap in taps:
+    for tap, call in taps:
         made.append(tap.context(x, made[-1], call))
     return made
 
 
-def output_of(
-    taps: Sequence[AttentionTap], attend: Attend, x: Tensor, made: Sequence[Parts], output: Tensor, call: Call
-) -> Tensor:
+def output_of(taps: Sequence[Asking], attend: Attend, x: Tensor, made: Sequence[Parts], output: Tensor) -> Tensor:
     """What the taps, last first, make of the layer's output for the last of the parts that they made."""
-    for tap, parts in zip(reversed(taps), reversed(made[:-1]), strict=True):
+    for (tap, call), parts in zip(reversed(taps), reversed(made[:-1]), strict=True):
         if tap.output is not None:
             output = tap.output(Attended(x, parts, output, attend), call)
     return output
@@ -210,33 +290,89 @@ class FusedAttention:
         return self._projected[key][1]
 
 
+class Watched(NamedTuple):
+    """What a UNet is computing at the moment; both are None between calls and in bare passes."""
+
+    own: Current  # the described call
+    riding: Current  # what rides behind it
+
+
 @contextmanager
-def watch(unet: nn.Module, argument_names: Sequence[str], describe: Describe, begin: Begin | None) -> Iterator[Current]:
-    """Yield a function that gives the described call that `unet` is in, or None between calls and in bare passes.
+def watch(
+    unet: nn.Module,
+    argument_names: Sequence[str],
+    describe: Describe,
+    begin: Begin | None,
+    room: Callable[[Call], int] = lambda call: 0,
+) -> Iterator[Watched]:
+    """Follow the calls of `unet`.
 
-    `argument_names`: what this UNet calls its sample, timestep, context and options.
+    `argument_names`: what this UNet calls its sample, timestep, context and options. `room`: how many rows may ride
+    behind a call.
     """
-    running: Call | None = None
+    own: Call | None = None
+    riding: Call | None = None
 
-    def before(module: nn.Module, args: tuple, kwargs: dict) -> None:
-        nonlocal running
-        running = None  # bare passes that `begin` runs meet silent taps
+    def before(module: nn.Module, args: tuple, kwargs: dict) -> tuple[tuple, dict] | None:
+        nonlocal own, riding
+        own = riding = None  # bare passes that `begin` runs meet silent taps
         given = dict(zip(argument_names, args, strict=False)) | kwargs
         sample, timestep, context = (given[name] for name in argument_names[:3])
         timestep = torch.as_tensor(timestep, device=sample.device).expand(sample.shape[0])
-        call = describe(sample, timestep, context, given.get(argument_names[3], {}))
+        host = slice(_host_rows.get(unet))  # without what rides already
+        call = describe(sample[host], timestep[host], context[host], given.get(argument_names[3], {}))
         if call is not None and begin is not None:
-            begin(call)
-        running = call
+            more = any(isinstance(value, Tensor) for name, value in given.items() if name not in argument_names[:3])
+            call = replace(call, room=0 if more or unet in _host_rows else room(call))
+            try:
+                riding = begin(call)
+            except LeftAloneError:
+                call = None
+        own = call
+        if own is None or riding is None:
+            return None
+        riding = replace(riding, first=len(sample))
+        _host_rows[unet] = len(sample)
+        joined = (torch.cat([sample, riding.sample]), torch.cat([timestep, riding.timestep.to(timestep)]))
+        return (), given | dict(zip(argument_names, (*joined, torch.cat([context, riding.context])), strict=False))
 
-    def after(module: nn.Module, args: tuple, output: object) -> None:
-        nonlocal running
-        running = None
+    def after(module: nn.Module, args: tuple, output: Any) -> Any:
+        nonlocal own, riding
+        rode, own, riding = riding, None, None
+        if rode is None:
+            return None
+        del _host_rows[unet]
+        return None if output is None else _without_riders(output, rode.first)
 
     with ExitStack() as stack:
+        stack.callback(after, unet, (), None)  # an interrupt passes hooks by
         stack.callback(unet.register_forward_pre_hook(before, with_kwargs=True).remove)
         stack.callback(unet.register_forward_hook(after, always_call=True).remove)
-        yield lambda: None if unet in _in_bare_pass else running
+        yield Watched(lambda: None if unet in _in_bare_pass else own, lambda: None if unet in _in_bare_pass else riding)
+
+
+_host_rows: dict[nn.Module, int] = {}  # of UNets in whose present call something rides; every `watch` must know
+
+
+def _without_riders(output: Any, rows: int) -> Any:
+    """The first rows of what a UNet returns: a tensor, a tuple with one, or diffusers' mapping with one."""
+    if isinstance(output, Tensor):
+        return output[:rows]
+    if isinstance(output, tuple):
+        return (output[0][:rows], *output[1:])
+    return type(output)(output[0][:rows])
+
+
+def is_undisturbed(unet: nn.Module) -> bool:
+    """Whether all that runs in `unet` is its own code, torch's and ours: what others put there may count rows."""
+    known = {"torch", type(unet).__module__.partition(".")[0]}
+    for module in unet.modules():
+        if "forward" in vars(module) or type(module).__module__.partition(".")[0] not in known:
+            return False
+        hooks = (*module._forward_pre_hooks.values(), *module._forward_hooks.values())
+        if any(not hook.__module__.startswith(OURS) for hook in hooks):
+            return False
+    return True
 
 
 _in_bare_pass: list[nn.Module] = []  # UNets; every `watch` of one must know, not only that of the pass's own port
@@ -253,5 +389,13 @@ def bare_pass(unet: nn.Module) -> Iterator[None]:
 
 
 def tapped(tap: Tap, hidden: Tensor, call: Call | None) -> Tensor:
-    """`hidden` after `tap`, or `hidden` itself outside a described call."""
-    return hidden if call is None else tap.function(hidden, call)
+    """`hidden` after `tap` has had the call's rows, or `hidden` itself outside a described call."""
+    if call is None:
+        return hidden
+    if len(hidden) == len(call.rows):
+        return tap.function(hidden, call)
+    mine = hidden[call.places]
+    changed = tap.function(mine, call)
+    if changed is mine:
+        return hidden
+    return torch.cat([hidden[: call.places.start], changed, hidden[call.places.stop :]])

@@ -60,7 +60,8 @@ class Call:
     """One call of a UNet.
 
     `sample` (n, C, h, w), `timestep` (n,) and `context` (n, tokens, width) are what the UNet was given; `progress` is
-    the fraction of the sampling steps that lie behind, in [0, 1].
+    the fraction of the sampling steps that lie behind, in [0, 1]. `room` is how many rows may ride behind these (see
+    Begin), and `first` the place of its first row in the UNet's batch: not 0 for what rides.
     """
 
     sample: Tensor
@@ -68,6 +69,13 @@ class Call:
     context: Tensor
     rows: Rows
     progress: float = 0.0
+    room: int = 0
+    first: int = 0
+
+    @property
+    def places(self) -> slice:
+        """Its rows in the UNet's batch."""
+        return slice(self.first, self.first + len(self.rows))
 
 
 @dataclass(frozen=True)
@@ -77,12 +85,14 @@ class Tap:
 
     A tap never writes into the tensor it is given. `skip` matters in the encoder only: whether the skip connection
     that leaves at the site carries the change too; at the sites of BLOCKS it always does. Where sites coincide, taps
-    at BLOCKS run first, then those with `skip`, and otherwise they run in the order in which they were given.
+    at BLOCKS run first, then those with `skip`, and otherwise they run in the order in which they were given. `riding`
+    taps are for the rows that ride, and only for them.
     """
 
     site: str
     function: Callable[[Tensor, Call], Tensor]
     skip: bool = False
+    riding: bool = False
 
 
 Parts = tuple[Tensor, ...]
@@ -114,12 +124,14 @@ class AttentionTap:
 
     `context(x (n, t, C), parts, call)` returns what the layer attends to in place of `parts`, which in self-attention
     are `x` alone. `output(attended, call)` returns what takes the place of the layer's output. Taps at one site nest:
-    each is given the parts that the taps before it made, and the output that the taps after it made.
+    each is given the parts that the taps before it made, and the output that the taps after it made. `riding` taps see
+    the rows that ride, before the others see theirs, and change nothing.
     """
 
     site: str
     context: Callable[[Tensor, Parts, Call], Parts]
     output: Callable[[Attended, Call], Tensor] | None = None
+    riding: bool = False
 
 
 AnyTap = Tap | AttentionTap
@@ -133,7 +145,16 @@ def in_order(taps: Sequence[Tap]) -> list[Tap]:
 # What a host says of a call that has just begun: (sample, timestep, context, options) -> Call, or None to leave the
 # call alone. `options` is what else the call carries: Forge's transformer_options, empty elsewhere.
 Describe = Callable[[Tensor, Tensor, Tensor, Mapping[str, Any]], "Call | None"]
-Begin = Callable[[Call], None]
+
+Begin = Callable[[Call], "Call | None"]
+"""What readies the taps for a call that has just begun; it may run bare passes. Rows that it returns ride: the UNet
+computes them behind the call's own, as many as the call has `room` for and of the same sizes, and nobody but `riding`
+taps sees them. A call of few pixels costs little more for them, much less than a pass of their own. It raises
+LeftAloneError where the call shall go on without the taps."""
+
+
+class LeftAloneError(Exception):
+    """A call is to be left alone."""
 
 
 class Port(ABC):
@@ -148,8 +169,8 @@ class Port(ABC):
     ) -> AbstractContextManager[None]:
         """Attach `taps` to every call of the UNet until the context is left, by whatever way.
 
-        `describe(sample, timestep, context, options)` is asked once a call, before the UNet runs; then `begin(call)`,
-        which may run bare passes. Outside the context the UNet is what it was.
+        `describe(sample, timestep, context, options)` is asked once a call, before the UNet runs; then `begin(call)`.
+        Outside the context the UNet is what it was.
         """
 
     def channels(self, site: str) -> int:

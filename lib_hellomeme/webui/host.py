@@ -16,7 +16,7 @@ from torch import Tensor, nn
 from lib_hellomeme.errors import HelloMemeError, HostError
 from lib_hellomeme.unet.forge import ForgePort
 from lib_hellomeme.unet.ldm import LdmPort
-from lib_hellomeme.unet.port import AnyTap, Call
+from lib_hellomeme.unet.port import AnyTap, Call, LeftAloneError
 from lib_hellomeme.webui.step import Step, followed_steps
 
 
@@ -121,7 +121,7 @@ class Recipe(Protocol):
 
     def taps(self) -> Sequence[AnyTap]: ...
 
-    def begin(self, call: Call) -> None: ...
+    def begin(self, call: Call) -> Call | None: ...
 
 
 @contextmanager
@@ -140,15 +140,21 @@ def taps_attached(
         if refused:
             return None
         try:
-            call = host.describe(step, sample, timestep, context, options)
-            if call is not None:
-                recipe.begin(call)
+            return host.describe(step, sample, timestep, context, options)
         except HelloMemeError as error:
             refused = True
             refuse(error)
             return None
-        return call
+
+    def begin(call: Call) -> Call | None:
+        nonlocal refused
+        try:
+            return recipe.begin(call)
+        except HelloMemeError as error:
+            refused = True
+            refuse(error)
+            raise LeftAloneError from error
 
     port = host.port(p)
-    with followed_steps(p) as step, port.attach(recipe.taps(), describe):
+    with followed_steps(p) as step, port.attach(recipe.taps(), describe, begin):
         yield lambda: host.port(p).unet is port.unet

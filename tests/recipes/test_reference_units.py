@@ -18,8 +18,9 @@ from lib_hellomeme.taps.adain import Style, adain, record_statistics
 from lib_hellomeme.taps.attention import Look, read, record_tokens
 from lib_hellomeme.taps.bank import Bank
 from lib_hellomeme.unet.diffusers import DiffusersPort
+from lib_hellomeme.unet.hooks import _host_rows
 from lib_hellomeme.unet.ldm import LdmPort
-from lib_hellomeme.unet.port import SELF_ATTENTION, Call, Port, Rows
+from lib_hellomeme.unet.port import SELF_ATTENTION, AttentionTap, Call, Parts, Port, Rows, Tap
 from tests.goldens_format import seed_weights, seeded
 from tests.tiny import CONTEXT_WIDTH, PORTS, WIDTHS, ldm_unet, run_unet
 
@@ -200,7 +201,7 @@ class Passes:
             self.seen.append((len(call.rows), float(call.timestep[0])))
             return own(call, taps)  # type: ignore[arg-type]
 
-        self.patch = mock.patch.object(port, "run", run)
+        self.patch = mock.patch.multiple(port, run=run, room=lambda call: 0)
 
 
 @pytest.mark.parametrize(
@@ -304,11 +305,133 @@ def test_inpainting_checkpoints_are_given_a_mask_that_hides_nothing() -> None:
         seen.append(call.sample)
         return own(call, taps)  # type: ignore[arg-type]
 
-    with mock.patch.object(port, "run", run):
-        sampled(port, units(port, A), call)
+    with mock.patch.multiple(port, run=run, room=lambda call: 0):
+        (alone,) = sampled(port, units(port, A), call)
+    (riding,) = sampled(port, units(port, A), call)
+    torch.testing.assert_close(riding, alone, **CLOSE)
     assert not torch.allclose(seen[0][:, :4], A.latents)
     assert not seen[0][:, 4].any()
     assert torch.equal(seen[0][:, 5:], A.latents.expand(2, -1, -1, -1))
+
+
+RIDES = [name for name in PORTS if name != "forge"]
+LOOK = torch.zeros(1, 1, 128, 128)
+LOOK[..., 32:] = 1
+
+
+@pytest.mark.parametrize("name", RIDES)
+@pytest.mark.parametrize(
+    "given",
+    [
+        (A,),
+        (replace(A, writing=Writing(context=prompt("empty"))),),
+        (replace(A, writing=Writing("once", context=prompt("empty"))),),
+        (replace(A, kind="reference_adain+attn", weight=1.5, look=LOOK), replace(A, fidelity=1.0, strength=0.5)),
+        (replace(A, kind="reference_adain", apply=LOOK), B),  # the second has another size, so it cannot
+    ],
+)
+def test_riding_gives_what_a_pass_of_its_own_gives(name: str, given: tuple[Unit, ...]) -> None:
+    port = PORTS[name]()
+    rows = [("cond", 0), ("cond", 1), ("uncond", 0), ("uncond", 1)]
+    calls = [call_of(*rows), call_of(("uncond", 1), ("cond", 0), timestep=401.0)]
+    with mock.patch.object(port, "room", return_value=0):
+        wanted = sampled(port, units(port, *given, seeds=(7, 8)), *calls)
+    with mock.patch.object(port, "run", wraps=port.run) as passes:
+        got = sampled(port, units(port, *given, seeds=(7, 8)), *calls)
+    assert passes.call_count == (2 if given[-1] is B else 0)
+    for one, other in zip(got, wanted, strict=True):
+        torch.testing.assert_close(one, other, **CLOSE)
+
+
+@pytest.mark.parametrize("name", RIDES)
+def test_long_prompts_carry_a_row_with_a_short_one(name: str) -> None:
+    port, writing = PORTS[name](), Writing(context=prompt("empty"))
+    long = replace(call_of(*BOTH), context=torch.cat([prompt("x", 21), prompt("y", 21)]))
+    with mock.patch.object(port, "room", return_value=0):
+        wanted = sampled(port, units(port, A, writing=writing), long)
+    with mock.patch.object(port, "run", side_effect=AssertionError):
+        torch.testing.assert_close(sampled(port, units(port, A, writing=writing), long), wanted, **CLOSE)
+    odd = replace(long, context=long.context[:, :20])
+    with pytest.raises(AssertionError), mock.patch.object(port, "run", side_effect=AssertionError):
+        sampled(port, units(port, A, writing=writing), odd)
+
+
+def test_nothing_rides_where_others_are_at_work() -> None:
+    port = PORTS["ldm"]()
+    assert isinstance(port, LdmPort)
+    layer, call = port.blocks[4], call_of(*BOTH)
+    assert port.room(call) == 62  # of 16 x 16 places each
+    handle = layer.register_forward_hook(ordered)
+    assert port.room(call) == 0
+    handle.remove()
+    layer.forward = layer.forward  # type: ignore[method-assign]
+    assert port.room(call) == 0
+    del layer.forward
+    layer.append(Foreign())  # type: ignore[operator]
+    assert port.room(call) == 0
+    del layer[-1]  # type: ignore[index]
+    assert port.room(call) == 62
+    assert port.room(call_of(*BOTH, size=(96, 96))) == 0
+
+
+def ordered(module: torch.nn.Module, given: tuple, output: Tensor) -> None:
+    """A hook of somebody else's."""
+
+
+class Foreign(torch.nn.Identity):
+    """A module of somebody else's."""
+
+
+@pytest.mark.parametrize("name", RIDES)
+@pytest.mark.parametrize("error", [ValueError, KeyboardInterrupt])
+def test_a_call_that_breaks_off_leaves_nothing_of_what_rode(name: str, error: type[BaseException]) -> None:
+    port, call = PORTS[name](), call_of(*BOTH)
+    recipe, plain = units(port, A, writing=Writing("once")), run_unet(port, call)
+    wanted = sampled(port, units(port, A, writing=Writing("once")), call)
+
+    def fail(hidden: Tensor, call: Call) -> Tensor:
+        raise error
+
+    with pytest.raises(error), port.attach([Tap("block.14", fail)], lambda *_: call):
+        sampled(port, recipe, call)
+    assert not _host_rows
+    assert torch.equal(run_unet(port, call), plain)
+    torch.testing.assert_close(sampled(port, recipe, call), wanted)
+
+
+@pytest.mark.parametrize("first", [False, True])
+@pytest.mark.parametrize("name", RIDES)
+def test_others_do_not_see_what_rides(name: str, first: bool) -> None:
+    """Another recipe's taps and its describing, attached before or after."""
+    port, call, seen = PORTS[name](), call_of(*BOTH), []
+
+    def doubled(hidden: Tensor, call: Call) -> Tensor:
+        assert len(hidden) == 2
+        return 2 * hidden
+
+    def halved(x: Tensor, parts: Parts, call: Call) -> Parts:
+        assert len(x) == len(parts[0]) == 2
+        return (parts[0][:, : parts[0].shape[1] // 2],)
+
+    def describe(sample: Tensor, timestep: Tensor, context: Tensor, options: object) -> Call:
+        seen.append((len(sample), len(timestep), len(context)))
+        return call
+
+    taps = [Tap("mid", doubled), Tap("up.1", doubled), AttentionTap("self_attention.3", halved)]
+    recipe = units(port, A)
+
+    def both() -> Tensor:
+        ours = port.attach(recipe.taps(), lambda *_: call, recipe.begin)
+        theirs = port.attach(taps, describe)
+        one, other = (theirs, ours) if first else (ours, theirs)
+        with one, other:
+            return run_unet(port, call)
+
+    got = both()
+    with mock.patch.object(port, "room", return_value=0):
+        recipe = units(port, A)
+        torch.testing.assert_close(got, both(), **CLOSE)
+    assert seen == [(2, 2, 2)] * 2
 
 
 @pytest.mark.parametrize("wishes", [{"kind": "reference"}, {"mode": "balanced"}, {"look": torch.zeros(1, 1, 8, 8)}])
