@@ -185,7 +185,7 @@ class _AttentionHooks:
             self._asked.append(_Asked(taps, mine, made, attend, done, others))
 
         untouched = made[-1] is made[0] and not any(use.always for use, _ in active)
-        if untouched or "forward" in vars(layer):
+        if untouched or has_foreign_forward(layer):
             ask(untouched, others)
             return None
         if len(x) > len(mine):  # the layer's own forward does what rides, and no more
@@ -363,11 +363,18 @@ def _without_riders(output: Any, rows: int) -> Any:
     return type(output)(output[0][:rows])
 
 
+def has_foreign_forward(module: nn.Module) -> bool:
+    """Whether somebody has given this one module another forward. Its class's own may lie there, too: who restores it
+    by assignment leaves that behind."""
+    own = vars(module).get("forward")
+    return own is not None and getattr(own, "__func__", None) is not type(module).forward
+
+
 def is_undisturbed(unet: nn.Module) -> bool:
     """Whether all that runs in `unet` is its own code, torch's and ours: what others put there may count rows."""
     known = {"torch", type(unet).__module__.partition(".")[0]}
     for module in unet.modules():
-        if "forward" in vars(module) or type(module).__module__.partition(".")[0] not in known:
+        if has_foreign_forward(module) or type(module).__module__.partition(".")[0] not in known:
             return False
         hooks = (*module._forward_pre_hooks.values(), *module._forward_hooks.values())
         if any(not hook.__module__.startswith(OURS) for hook in hooks):

@@ -46,7 +46,11 @@ class Webui:
         return pictures, json.loads(answer["info"])
 
     def choose(self, checkpoint: str) -> None:
+        """Load a checkpoint. Raises RuntimeError where the webui, which says nothing, has another one afterwards."""
         self.ask("/sdapi/v1/options", {"sd_model_checkpoint": checkpoint})
+        loaded = self.ask("/sdapi/v1/options")["sd_model_checkpoint"]
+        if not loaded.startswith(checkpoint):
+            raise RuntimeError(f"the webui has loaded {loaded}, not {checkpoint}: see its log, or ask again")
 
 
 def argument_parser(description: str | None, steps: int) -> argparse.ArgumentParser:
