@@ -51,8 +51,8 @@ class ReferenceSettings(Options):
     writing: str = choice(
         ("compatible", "one row", "once"),
         "Writing",
-        "compatible: a noised copy of the reference for every row at each step, as ControlNet; about twice the time. "
-        "one row: all rows share one copy, written without a prompt, so no words bend what is seen; about 1.7 times. "
+        "compatible: a noised copy of the reference for every row at each step, as ControlNet; up to twice the time. "
+        "one row: all rows share one copy, written without a prompt, so no words bend what is seen; up to 1.7 times. "
         "once: the reference is seen sharp, once before the first step; nearly no time, and it is followed more "
         "literally.",
     )
