@@ -7,6 +7,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
+from functools import cached_property
 from itertools import chain
 from typing import Literal
 
@@ -74,13 +75,17 @@ class Aboard:
 
     def take(self, writing: Call, taps: Sequence[AnyTap]) -> bool:
         """Let a write pass ride, if it fits."""
-        free = self.call.room - sum(len(call.rows) for call in self._calls)
+        free = self._room - sum(len(call.rows) for call in self._calls)
         context = _as_long(writing.context, self.call.context)
         if len(writing.rows) > free or writing.sample.shape[1:] != self.call.sample.shape[1:] or context is None:
             return False
         self._calls.append(replace(writing, context=context))
         self._taps.append({tap.site: tap for tap in taps})
         return True
+
+    @cached_property
+    def _room(self) -> int:
+        return self.call.room()
 
     def riders(self) -> Call | None:
         """All of it as one call."""

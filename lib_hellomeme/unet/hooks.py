@@ -10,6 +10,7 @@ from abc import abstractmethod
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import ExitStack, contextmanager
 from dataclasses import replace
+from functools import partial
 from typing import Any, NamedTuple
 
 import torch
@@ -322,10 +323,11 @@ def watch(
         host = slice(_host_rows.get(unet))  # without what rides already
         call = describe(sample[host], timestep[host], context[host], given.get(argument_names[3], {}))
         if call is not None and begin is not None:
-            more = any(isinstance(value, Tensor) for name, value in given.items() if name not in argument_names[:3])
-            call = replace(call, room=0 if more or unet in _host_rows else room(call))
+            others = [value for name, value in given.items() if name not in argument_names[:3]]
+            simple = len(args) <= 3 and all(value is None or isinstance(value, bool) for value in others)
+            room_here = partial(room, call) if simple and unet not in _host_rows else call.room
             try:
-                riding = begin(call)
+                riding = begin(replace(call, room=room_here))
             except LeftAloneError:
                 call = None
         own = call

@@ -60,7 +60,7 @@ class Call:
     """One call of a UNet.
 
     `sample` (n, C, h, w), `timestep` (n,) and `context` (n, tokens, width) are what the UNet was given; `progress` is
-    the fraction of the sampling steps that lie behind, in [0, 1]. `room` is how many rows may ride behind these (see
+    the fraction of the sampling steps that lie behind, in [0, 1]. `room()` is how many rows may ride behind these (see
     Begin), and `first` the place of its first row in the UNet's batch: not 0 for what rides.
     """
 
@@ -69,7 +69,7 @@ class Call:
     context: Tensor
     rows: Rows
     progress: float = 0.0
-    room: int = 0
+    room: Callable[[], int] = lambda: 0
     first: int = 0
 
     @property

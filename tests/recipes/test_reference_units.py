@@ -376,6 +376,19 @@ def test_nothing_rides_where_others_are_at_work() -> None:
     assert port.room(call_of(*BOTH, size=(96, 96))) == 0
 
 
+def test_nothing_rides_where_the_unet_is_given_more() -> None:
+    """What else it is given may have a row for each of the host's."""
+    port, call = PORTS["ldm"](), call_of(*BOTH)
+    for more, passes in (({}, 0), ({"y": None}, 0), ({"control": [torch.zeros(2, 4)]}, 1)):
+        recipe = units(port, A)
+        with (
+            mock.patch.object(port, "run", wraps=port.run) as run,
+            port.attach(recipe.taps(), lambda *_: call, recipe.begin),
+        ):
+            port.unet(call.sample, call.timestep, context=call.context, **more)  # type: ignore[attr-defined]
+        assert run.call_count == passes
+
+
 def ordered(module: torch.nn.Module, given: tuple, output: Tensor) -> None:
     """A hook of somebody else's."""
 
