@@ -89,6 +89,7 @@ class ForgePort(Port):
     def attach(self, taps: Sequence[AnyTap], describe: Describe, begin: Begin | None = None) -> Iterator[None]:
         options = self.patcher.model_options["transformer_options"]
         names = ("x", "timesteps", "context", "transformer_options")
+        taps = [tap for tap in taps if not tap.riding]  # nothing rides here: no patch could part the rows
         with watch(self.unet, names, describe, begin) as watched, self._hooks(taps, watched.own):
             added = self._patches(taps, watched.own)
             _extend(options, added)
