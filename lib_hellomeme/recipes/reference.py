@@ -12,10 +12,10 @@ The weight of a unit opens gates: a place takes part where weight > gate, first 
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import partial
-from typing import Literal, get_args
+from typing import Literal, NamedTuple, get_args
 
 import torch
 from torch import Tensor
@@ -128,8 +128,9 @@ class ReferenceUnits:
             if unit.sites and unit.strength
         ]
         self._aboard: Aboard | None = None
-        self._looks: dict[str, list[Callable[[], Look]]] = {}
-        self._styles: dict[str, list[Callable[[], Style]]] = {}
+        self._wanted: dict[str, list[_Wanted]] = {}
+        self._looks: dict[str, list[Look]] = {}
+        self._styles: dict[str, list[Style]] = {}
 
     def taps(self) -> list[AnyTap]:
         sites = {site for unit, _ in self.units for site in unit.sites}
@@ -138,14 +139,14 @@ class ReferenceUnits:
         return [
             *(AttentionTap(site, partial(self._record_tokens, site), riding=True) for site in attention),
             *(Tap(site, partial(self._record_hidden, site), riding=True) for site in blocks),
-            *(read(site, lambda call, site=site: [make() for make in self._looks.get(site, ())]) for site in attention),
-            *(adain(site, lambda call, site=site: [make() for make in self._styles.get(site, ())]) for site in blocks),
+            *(read(site, partial(self._looks_at, site)) for site in attention),
+            *(adain(site, partial(self._styles_at, site)) for site in blocks),
         ]
 
     def begin(self, call: Call) -> Call | None:
         """Write what the rows of this call read, or let it ride."""
         self._aboard = Aboard(call)
-        self._looks, self._styles = {}, {}
+        self._wanted, self._looks, self._styles = {}, {}, {}
         acting = [(unit, writer) for unit, writer in self.units if unit.acts(call)]
         together = [(unit, writer) for unit, writer in acting if not unit.alone]
         for group in ([together] if together else []) + [[each] for each in acting if each[0].alone]:
@@ -162,8 +163,25 @@ class ReferenceUnits:
         self._aboard.record(site, hidden)
         return hidden
 
+    def _looks_at(self, site: str, call: Call) -> list[Look]:
+        """Made when the UNet has got there, and so has what rides, and once for all who ask."""
+        if site not in self._looks:
+            self._looks[site] = [
+                Look(joined([features.at(site) for features in each.features]), each.share, each.where)
+                for each in self._wanted.get(site, ())
+            ]
+        return self._looks[site]
+
+    def _styles_at(self, site: str, call: Call) -> list[Style]:
+        if site not in self._styles:
+            self._styles[site] = [
+                Style(_mean([features.at(site) for features in each.features]), each.share, each.where)
+                for each in self._wanted.get(site, ())
+            ]
+        return self._styles[site]
+
     def _add(self, group: Sequence[tuple[Unit, Writer]], call: Call, aboard: Aboard) -> None:
-        """What units that are looked at together leave at each site, made when the UNet gets there."""
+        """What shall be read at each site of units that are looked at together."""
         least = min(unit.fidelity_in_effect for unit, _ in group)
         needed = [share > 0 for share in row_shares(call.rows, least)]
         if not any(needed):
@@ -174,15 +192,15 @@ class ReferenceUnits:
             here = [(unit, features) for unit, features in written if site in unit.sites]
             fidelity = sum(unit.fidelity_in_effect for unit, _ in here) / len(here)
             share = tuple(strength * value for value in row_shares(call.rows, fidelity))
-            wrote = partial(_at, site, [features for _, features in here])
-            if site in ATTENTION_GATES:
-                self._looks.setdefault(site, []).append(
-                    lambda wrote=wrote, share=share: Look(joined(wrote()), share, where)
-                )
-            else:
-                self._styles.setdefault(site, []).append(
-                    lambda wrote=wrote, share=share: Style(_mean(wrote()), share, where)
-                )
+            self._wanted.setdefault(site, []).append(_Wanted([features for _, features in here], share, where))
+
+
+class _Wanted(NamedTuple):
+    """What rows read at a site: features that are looked at together, how far each row goes by them, and where."""
+
+    features: list[Features]
+    share: tuple[float, ...]
+    where: Tensor | None
 
 
 def _noise_of(unit: Unit, place: int, seeds: Sequence[int]) -> Noise:
@@ -192,10 +210,6 @@ def _noise_of(unit: Unit, place: int, seeds: Sequence[int]) -> Noise:
         return seeded_noise(unit.latents.shape, *key)
 
     return noise
-
-
-def _at(site: str, features: Sequence[Features]) -> list[Tensor]:
-    return [each.at(site) for each in features]
 
 
 def _mean(statistics: Sequence[Tensor]) -> Tensor:
