@@ -325,7 +325,8 @@ def watch(
         if call is not None and begin is not None:
             others = [value for name, value in given.items() if name not in argument_names[:3]]
             simple = len(args) <= 3 and all(value is None or isinstance(value, bool) for value in others)
-            room_here = partial(room, call) if simple and unet not in _host_rows else call.room
+            whole = call.context.shape == context.shape  # not without a mark that somebody has put before the prompts
+            room_here = partial(room, call) if simple and whole and unet not in _host_rows else call.room
             try:
                 riding = begin(replace(call, room=room_here))
             except LeftAloneError:

@@ -389,6 +389,19 @@ def test_nothing_rides_where_the_unet_is_given_more() -> None:
         assert run.call_count == passes
 
 
+def test_nothing_rides_where_prompts_carry_a_mark() -> None:
+    """As sd-webui-controlnet's do; the call is described without it, so that the row that rides has none."""
+    port, call = PORTS["ldm"](), call_of(*BOTH)
+    marked = replace(call, context=torch.cat([torch.full((2, 1, CONTEXT_WIDTH), 1024.0), call.context], dim=1))
+    recipe = units(port, A)
+    with (
+        mock.patch.object(port, "run", wraps=port.run) as run,
+        port.attach(recipe.taps(), lambda *_: call, recipe.begin),
+    ):
+        run_unet(port, marked)
+    assert run.call_count == 1
+
+
 def ordered(module: torch.nn.Module, given: tuple, output: Tensor) -> None:
     """A hook of somebody else's."""
 
