@@ -12,10 +12,11 @@ from safetensors.torch import load_file, save_file
 from torch import Tensor
 
 from lib_hellomeme.errors import MissingFileError
-from lib_hellomeme.training.data import PeopleStream, Person, Request, draw_people, feature_weights
+from lib_hellomeme.training.beginnings import begin_with_colours
+from lib_hellomeme.training.data import Person, Request, draw_people, feature_weights
 from lib_hellomeme.training.diffusion import seeded
 from lib_hellomeme.training.loop import Recipe, Run, replacing
-from lib_hellomeme.training.models import new_vae, normalise_latents
+from lib_hellomeme.training.models import new_vae, normalise_latents, without_silent_resnets
 from lib_hellomeme.training.pool import sheet, to_pictures, to_tensor
 
 if TYPE_CHECKING:
@@ -24,24 +25,32 @@ if TYPE_CHECKING:
 KL_WEIGHT = 1e-4
 EDGE_WEIGHT = 1.0
 COMICS = 0.2  # share of the pictures in the style that the LoRA learns later
-CROPPED = 0.95  # share of the steps, the first ones, that see a quarter of each picture: they cost a quarter
+CROPPED = 0.85  # share of the steps, the first ones, that see quarters of pictures; the others see whole ones
+CROPS = 2  # quarters of each picture
 UNSEEN = 1 << 20  # added to seeds for validation
 
 
 class VaeStage:
-    """Mean absolute error of pixels and of their differences, small features weighted up, and a little KL."""
+    """Mean absolute error of pixels and of their differences, small features weighted up, and a little KL.
+
+    A step sees as many pixels as `batch` quarters of a picture have.
+    """
 
     def __init__(self, recipe: Recipe, run: Run) -> None:
         torch.manual_seed(recipe.seed)
         self.recipe, self.run = recipe, run
-        self.networks = new_vae()
+        self.networks = begin_with_colours(without_silent_resnets(new_vae()))
+        print(f"drawing {recipe.people} people", flush=True)
         request = Request(recipe.seed, recipe.size, views=1, comic=True)
-        self.stream = PeopleStream(request, recipe.batch, run.workers)
+        self.people = list(draw_people(request, range(recipe.people), run.workers))
 
     def loss(self, step: int) -> Tensor:
-        pictures, weights = self._batch(self.stream.batch(step), step)
-        if step < CROPPED * self.recipe.steps:
-            pictures, weights = self._cropped(pictures, weights, step)
+        cropped = step < CROPPED * self.recipe.steps
+        count = max(1, self.recipe.batch // (CROPS if cropped else 4))
+        chosen = np.random.default_rng([self.recipe.seed, step, 2]).integers(len(self.people), size=count)
+        pictures, weights = self._batch([self.people[index] for index in chosen], step)
+        if cropped:
+            pictures, weights = self._quarters(pictures, weights, step)
         posterior = self.networks.encode(pictures).latent_dist
         noise = torch.randn(posterior.mean.shape, generator=seeded(self.recipe.seed, step)).to(pictures.device)
         rebuilt = self.networks.decode(posterior.mean + posterior.std * noise).sample
@@ -59,7 +68,7 @@ class VaeStage:
     def export(self) -> list[Path]:
         """The VAE alone, under diffusers' names; its latents are brought to the scale that SD1.5's have."""
         vae = new_vae()
-        vae.load_state_dict(self.networks.state_dict())
+        vae.load_state_dict({**vae.state_dict(), **self.networks.state_dict()})
         vae.to(self.run.device)
         pictures, _ = self._batch(unseen_people(self.recipe, 64), 0)
         latents = torch.cat([vae.encode(part).latent_dist.mean for part in pictures.split(8)])
@@ -69,9 +78,10 @@ class VaeStage:
             save_file({name: value.half().cpu().contiguous() for name, value in vae.state_dict().items()}, temporary)
         return [path]
 
-    def _cropped(self, pictures: Tensor, weights: Tensor, step: int) -> tuple[Tensor, Tensor]:
-        """Squares of half the side, each from somewhere else: the middle, where the face is, lies in all of them."""
+    def _quarters(self, pictures: Tensor, weights: Tensor, step: int) -> tuple[Tensor, Tensor]:
+        """CROPS squares of half the side from each, anywhere: the middle, where the face is, lies in all of them."""
         side = self.recipe.size // 2
+        pictures, weights = (whole.repeat_interleave(CROPS, dim=0) for whole in (pictures, weights))
         places = np.random.default_rng([self.recipe.seed, step, 1]).integers(side + 1, size=(len(pictures), 2))
         cropped = [
             torch.stack([each[:, y : y + side, x : x + side] for each, (y, x) in zip(whole, places, strict=True)])

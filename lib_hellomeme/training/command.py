@@ -30,13 +30,13 @@ class StageDefaults(NamedTuple):
 
 
 STAGES: dict[str, StageDefaults] = {
-    "vae": StageDefaults(lambda recipe, run, tools: VaeStage(recipe, run), 6000, 8, 4e-4),
-    "base": StageDefaults(BaseStage, 15000, 16, 3e-4),
+    "vae": StageDefaults(lambda recipe, run, tools: VaeStage(recipe, run), 2500, 4, 4e-4),
+    "base": StageDefaults(BaseStage, 8000, 8, 1.5e-3),
     "adapters": StageDefaults(AdapterStage, 20000, 16, 3e-4),
     "style": StageDefaults(StyleStage, 1000, 16, 1e-3),
     "motion": StageDefaults(MotionStage, 6000, 2, 3e-4),
     "animatediff": StageDefaults(AnimateDiffStage, 6000, 2, 3e-4),
-    "measure": StageDefaults(lambda recipe, run, tools: MeasureStage(recipe, run), 6000, 32, 1e-3),
+    "measure": StageDefaults(MeasureStage, 4000, 32, 1e-3),
 }  # in the order in which they need each other's files
 
 
@@ -48,8 +48,8 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--size", type=int, default=128, metavar="PX", help="side of the pictures (%(default)s)")
     parser.add_argument("--batch", type=int, help="pictures, or clips, a step (the stage's own)")
     parser.add_argument("--rate", type=float, help="learning rate (the stage's own)")
-    parser.add_argument("--people", type=int, default=4000, help="people in the pool of latents (%(default)s)")
-    parser.add_argument("--views", type=int, default=8, help="views of each of them (%(default)s)")
+    parser.add_argument("--people", type=int, default=1500, help="people in the pool of latents (%(default)s)")
+    parser.add_argument("--views", type=int, default=6, help="views of each of them (%(default)s)")
     parser.add_argument("--device", help="cuda or cpu (the best there is)")
     parser.add_argument("--half", action=argparse.BooleanOptionalAction, help="in bfloat16 where safe (on a GPU)")
     parser.add_argument("--workers", type=int, default=0, help="processes that draw ahead (%(default)s)")

@@ -1,4 +1,4 @@
-"""Streams of rendered people. What comes at an index depends on seed and index alone, so that a run can be resumed."""
+"""Rendered people. Who comes at an index depends on seed and index alone, so that a run can be resumed."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ from collections.abc import Callable, Iterable, Iterator
 from concurrent.futures import Future, ProcessPoolExecutor
 from dataclasses import dataclass, replace
 from functools import partial
-from itertools import count, islice
+from itertools import islice
 from typing import NamedTuple
 
 import cv2
@@ -87,24 +87,6 @@ def draw_people(
                 yield person
         finally:
             pool.shutdown(cancel_futures=True)
-
-
-class PeopleStream:
-    """A run's batches of people, drawn ahead by worker processes."""
-
-    def __init__(self, request: Request, batch: int, workers: int) -> None:
-        self.request = request
-        self.size = batch
-        self.workers = workers
-        self._step = -1
-        self._people: Iterator[Person] = iter(())
-
-    def batch(self, step: int) -> list[Person]:
-        """The people of this step; steps are best asked for in order."""
-        if step != self._step:
-            self._people = draw_people(self.request, count(step * self.size), self.workers)
-        self._step = step + 1
-        return list(islice(self._people, self.size))
 
 
 def comic(rendering: Rendering) -> np.ndarray:

@@ -26,6 +26,7 @@ from lib_hellomeme.training.people import Region
 from lib_hellomeme.training.pool import to_tensor
 
 SIZE = 128  # px that pictures are brought to
+HIDDEN = 96  # what pose, expression and shapes are read from
 HAIR_SHAPES = tuple(sorted({*WOMEN_HAIR, *MEN_HAIR}))
 ATTRIBUTES = ("woman", "glasses", "beard")
 COLOURED = (Region.BACKGROUND, Region.HAIR, Region.SKIN, Region.CLOTHES)
@@ -44,17 +45,17 @@ EXPRESSIONS: dict[str, tuple[str, ...]] = {
 class MeasuringNetwork(nn.Module):
     """Five convolutions down for pose, expression and shapes; two up again for the regions."""
 
-    def __init__(self, widths: Sequence[int] = (24, 48, 96, 128, 160)) -> None:
+    def __init__(self, widths: Sequence[int] = (16, 32, 64, 96, 96)) -> None:
         super().__init__()
         inner = [3, *widths]
         self.down = nn.ModuleList(_block(a, b, stride=2) for a, b in pairwise(inner))
         self.up = nn.ModuleList(_block(a + b, b) for a, b in ((widths[3], widths[2]), (widths[2], widths[1])))
         self.regions = nn.Conv2d(widths[1], len(Region), kernel_size=1)
-        self.hidden = nn.Linear(widths[4] * 16, 256)
-        self.pose = nn.Linear(256, 3)
-        self.expression = nn.Linear(256, len(ARKIT_NAMES))
-        self.hair = nn.Linear(256, len(HAIR_SHAPES))
-        self.attributes = nn.Linear(256, len(ATTRIBUTES))
+        self.hidden = nn.Linear(widths[4] * 16, HIDDEN)
+        self.pose = nn.Linear(HIDDEN, 3)
+        self.expression = nn.Linear(HIDDEN, len(ARKIT_NAMES))
+        self.hair = nn.Linear(HIDDEN, len(HAIR_SHAPES))
+        self.attributes = nn.Linear(HIDDEN, len(ATTRIBUTES))
 
     def forward(self, pictures: Tensor) -> dict[str, Tensor]:
         """pictures (n, 3, SIZE, SIZE) in [-1, 1]. rotation (n, 3) radians, coefficients (n, 51), and logits: hair (n,
@@ -63,7 +64,7 @@ class MeasuringNetwork(nn.Module):
         for block in self.down:
             x = block(x)
             maps.append(x)
-        hidden = F.silu(self.hidden(F.adaptive_avg_pool2d(x, 4).flatten(1)))  # n 256
+        hidden = F.silu(self.hidden(F.adaptive_avg_pool2d(x, 4).flatten(1)))  # n HIDDEN
         grown = maps[3]
         for block, skip in zip(self.up, (maps[2], maps[1]), strict=True):
             grown = block(torch.cat([F.interpolate(grown, scale_factor=2.0), skip], dim=1))

@@ -4,42 +4,54 @@ from __future__ import annotations
 
 import math
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import numpy as np
 import torch
 from torch import Tensor
 
-from lib_hellomeme.training.autoencoder import UNSEEN, load_vae, unseen_people
-from lib_hellomeme.training.data import PeopleStream, Request
+from lib_hellomeme.training.autoencoder import UNSEEN, unseen_people
+from lib_hellomeme.training.base import CHECKPOINT
+from lib_hellomeme.training.data import Request, draw_people
 from lib_hellomeme.training.diffusion import seeded
 from lib_hellomeme.training.loop import Recipe, Run, save_network
 from lib_hellomeme.training.measure import MeasuringNetwork, fit_size, measuring_loss, own_error
-from lib_hellomeme.training.pool import sheet, to_pictures, to_tensor
+from lib_hellomeme.training.models import CheckpointTools, without_silent_resnets
+from lib_hellomeme.training.pool import decode, encode, sheet, to_pictures, to_tensor
+
+if TYPE_CHECKING:
+    from diffusers import AutoencoderKL
 
 FILE = "measure.safetensors"
+REBUILT = 0.08  # share of the people that are there as the VAE rebuilds them, too
 
 
 class MeasureStage:
-    """Renderings, a quarter of them through the VAE, because what is drawn has been through it, with a little noise."""
+    """Renderings of as many people as others see views, a quarter of each batch through the VAE, because what is drawn
+    has been through it, with a little noise."""
 
-    def __init__(self, recipe: Recipe, run: Run) -> None:
+    def __init__(self, recipe: Recipe, run: Run, tools: CheckpointTools) -> None:
         torch.manual_seed(recipe.seed)
         self.recipe, self.run = recipe, run
-        self.vae = load_vae(run.folder, run.device)
         self.networks = MeasuringNetwork()
-        self.stream = PeopleStream(Request(recipe.seed, recipe.size, views=1), recipe.batch, run.workers)
+        count = recipe.people * recipe.views
+        print(f"drawing {count} people", flush=True)
+        self.people = list(draw_people(Request(recipe.seed, recipe.size, views=1), range(count), run.workers))
+        pictures = [person.pictures for person in self.people[: math.ceil(count * REBUILT)]]
+        self.rebuilt = through(tools.read(run.folder / CHECKPOINT).vae.to(run.device), np.concatenate(pictures))
 
     def loss(self, step: int) -> Tensor:
-        people = self.stream.batch(step)
+        choose = np.random.default_rng([self.recipe.seed, step])
+        part = math.ceil(self.recipe.batch / 4)
+        first = choose.integers(len(self.rebuilt), size=part)
+        others = choose.integers(len(self.people), size=self.recipe.batch - part)
+        people = [self.people[index] for index in (*first, *others)]
+        pictures = to_tensor(np.concatenate([self.rebuilt[first], *(person.pictures for person in people[part:])]))
         generator = seeded(self.recipe.seed, step)
-        pictures = to_tensor(np.concatenate([person.pictures for person in people]))
         gain = 1 + 0.05 * torch.randn(len(pictures), 3, 1, 1, generator=generator)
         noise = torch.randn(pictures.shape, generator=generator)
         strength = 0.06 * torch.rand(len(pictures), 1, 1, 1, generator=generator)
-        pictures = pictures.to(self.run.device)
-        part = math.ceil(len(pictures) / 4)
-        pictures = torch.cat([self._rebuilt(pictures[:part]), pictures[part:]])
-        changed = pictures * gain.to(pictures) + (strength * noise).to(pictures)
+        changed = (pictures * gain + strength * noise).to(self.run.device)
         return measuring_loss(self.networks(fit_size(changed)), people)
 
     def validate(self) -> np.ndarray:
@@ -57,6 +69,9 @@ class MeasureStage:
         save_network(path, self.networks)
         return [path]
 
-    @torch.no_grad()
-    def _rebuilt(self, pictures: Tensor) -> Tensor:
-        return self.vae.decode(self.vae.encode(pictures).latent_dist.mean).sample.clamp(-1, 1).to(pictures)
+
+def through(vae: AutoencoderKL, pictures: np.ndarray) -> np.ndarray:
+    """What the VAE makes of pictures (n, H, W, 3), RGB uint8."""
+    lighter = without_silent_resnets(vae)
+    parts = np.array_split(pictures, math.ceil(len(pictures) / 16))
+    return np.concatenate([decode(lighter, encode(lighter, part)) for part in parts])

@@ -17,7 +17,7 @@ from torch import Tensor
 
 from lib_hellomeme.training.data import Person, Request, draw_people, draw_person
 from lib_hellomeme.training.loop import replacing
-from lib_hellomeme.training.models import LATENT_SCALE
+from lib_hellomeme.training.models import LATENT_SCALE, without_silent_resnets
 
 if TYPE_CHECKING:
     from diffusers import AutoencoderKL
@@ -48,7 +48,10 @@ def make_pool(
     made_of = json.dumps({**request._asdict(), "people": people, "vae": weights})
     if not path.is_file() or _made_of(path) != made_of:
         print(f"drawing {people} people in {request.views} views", flush=True)
-        records = [_record(person, vae, tokens) for person in draw_people(request, range(people), workers, draw_one)]
+        lighter = without_silent_resnets(vae)
+        records = [
+            _record(person, lighter, tokens) for person in draw_people(request, range(people), workers, draw_one)
+        ]
         stacked = {name: torch.stack([record[name] for record in records]) for name in records[0]}
         with replacing(path) as temporary:
             save_file(stacked, temporary, {"made_of": made_of})

@@ -16,7 +16,7 @@ from lib_hellomeme.training.loop import Recipe, Run, replacing
 from lib_hellomeme.training.models import CheckpointTools
 from lib_hellomeme.training.pool import sheet
 
-RANK = 8
+RANK = 4
 FILE = "comic.safetensors"
 
 

@@ -7,7 +7,6 @@ import numpy as np
 
 from lib_hellomeme.training.data import (
     FEATURES,
-    PeopleStream,
     Person,
     Request,
     draw_people,
@@ -31,14 +30,6 @@ def test_people_are_the_same_whoever_draws_them() -> None:
     assert all(map(same, alone, draw_people(REQUEST, range(3))))
     assert all(map(same, alone, draw_people(REQUEST, range(3), workers=1)))
     assert not same(alone[0], alone[1])
-
-
-def test_a_stream_goes_on_at_any_step() -> None:
-    stream = PeopleStream(REQUEST, batch=2, workers=0)
-    steps = [stream.batch(step) for step in range(3)]
-    assert all(map(same, steps[2], PeopleStream(REQUEST, 2, 0).batch(2)))
-    assert all(map(same, steps[1], stream.batch(1)))
-    assert not same(steps[0][0], steps[1][0])
 
 
 def test_one_person_is_one_person_in_all_views() -> None:

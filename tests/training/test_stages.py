@@ -83,7 +83,7 @@ def test_users_code_loads_what_is_exported(folder: Path) -> None:
     assert encode_prompt(model.text_encoder, "a woman with red hair").shape == (1, 77, 64)
     networks = load_networks("v5c", folder)
     assert set(networks.reference.sites()) == {f"up.{level}" for level in range(4)}
-    weight = model.unet.mid_block.attentions[0].transformer_blocks[0].attn1.to_q.weight
+    weight = model.unet.mid_block.attentions[0].transformer_blocks[0].attn1.to_v.weight
     before = weight.clone()
     add_lora(model, folder / "comic.safetensors", 100.0)
     assert not torch.equal(weight, before)

@@ -1,0 +1,98 @@
+"""First weights from which the narrow VAE learns sooner than from random ones: it begins with colours.
+
+GroupNorm takes the mean and the scale of each group of channels away, and with few channels a group it takes thousands
+of steps until colours get through at all. A group (v, -v, K, -K) keeps both: its mean is 0, and its deviation hardly
+depends on v where K is large. silu(x) - silu(-x) = x makes the way through an activation linear.
+"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+import torch
+from torch import Tensor, nn
+
+if TYPE_CHECKING:
+    from diffusers import AutoencoderKL
+
+SIGNS = (1.0, -1.0)
+
+GROUP = 4  # channels
+CARRIER = 4.0  # K, where |v| <= 1
+DEVIATION = ((CARRIER**2 + 0.4) / 2) ** 0.5  # of a group, with the usual colours
+OTHERS = 0.1  # share of the usual first weights that other channels begin with where they would disturb colours
+LOG_VARIANCE = -6.0
+# Lightness and two differences, orthonormal, of RGB.
+ROTATION = torch.tensor([[1.0, 1.0, 1.0], [1.0, 0.0, -1.0], [1.0, -2.0, 1.0]])
+ROTATION = ROTATION / ROTATION.norm(dim=1, keepdim=True)
+
+
+@torch.no_grad()
+def begin_with_colours(vae: AutoencoderKL) -> AutoencoderKL:
+    """The VAE's latents are the average colours of 8 x 8 px, and its pictures are made of such squares.
+
+    Every level must be 128 wide, which gives groups of four channels.
+    """
+    _silence_branches(vae)
+    _enter(vae.encoder.conv_in, torch.eye(3))
+    for block in vae.encoder.down_blocks[:-1]:
+        _go_on(block.downsamplers[0].conv, places=(0, 1))  # the average of the four px that become one
+    _leave(vae.encoder.conv_out, ROTATION)
+    vae.encoder.conv_out.weight[4:].zero_()
+    vae.encoder.conv_out.bias[4:].fill_(LOG_VARIANCE)
+    for layer in (vae.quant_conv, vae.post_quant_conv):
+        _clear(layer)
+        layer.weight[:, :, 0, 0] = torch.eye(layer.weight.shape[0])
+    _enter(vae.decoder.conv_in, ROTATION.T)
+    for block in vae.decoder.up_blocks[:-1]:
+        _go_on(block.upsamplers[0].conv, places=(1,))
+    _leave(vae.decoder.conv_out, torch.eye(3))
+    return vae
+
+
+def _silence_branches(vae: AutoencoderKL) -> None:
+    """What resnets and attention add is nothing at first."""
+    from diffusers.models.attention_processor import Attention
+    from diffusers.models.resnet import ResnetBlock2D
+
+    for module in vae.modules():
+        if isinstance(module, ResnetBlock2D):
+            _clear(module.conv2)
+        elif isinstance(module, Attention):
+            _clear(module.to_out[0])
+
+
+def _enter(layer: nn.Conv2d, mixture: Tensor) -> None:
+    """mixture (3, 3) of the inputs to three groups."""
+    for group, weights in enumerate(mixture):
+        for place, sign in enumerate(SIGNS):
+            layer.weight[GROUP * group + place].zero_()
+            layer.weight[GROUP * group + place, :3, 1, 1] = sign * weights
+            layer.bias[GROUP * group + place] = 0.0
+            layer.weight[GROUP * group + 2 + place].zero_()
+            layer.bias[GROUP * group + 2 + place] = sign * CARRIER
+
+
+def _go_on(layer: nn.Conv2d, places: tuple[int, ...]) -> None:
+    """Groups as they are, averaged over these places of the kernel, across and down."""
+    for channel in range(3 * GROUP):
+        layer.weight[channel].zero_()
+        layer.bias[channel] = 0.0
+        for y in places:
+            for x in places:
+                layer.weight[channel, channel, y, x] = 1 / len(places) ** 2
+
+
+def _leave(layer: nn.Conv2d, mixture: Tensor) -> None:
+    """Behind GroupNorm and SiLU: three outputs from a mixture (3, 3) of the groups."""
+    layer.weight *= OTHERS
+    layer.bias[:3] = 0.0
+    layer.weight[:3, : 3 * GROUP].zero_()
+    for group in range(3):
+        for place, sign in enumerate(SIGNS):
+            layer.weight[:3, GROUP * group + place, 1, 1] = sign * DEVIATION * mixture[:, group]
+
+
+def _clear(layer: nn.Module) -> None:
+    for parameter in layer.parameters():
+        nn.init.zeros_(parameter)

@@ -1,0 +1,43 @@
+"""First weights: the VAE passes colours, whatever the size and the colours are."""
+
+from __future__ import annotations
+
+import pytest
+import torch
+import torch.nn.functional as F
+
+from lib_hellomeme.training.beginnings import begin_with_colours
+from lib_hellomeme.training.diffusion import seeded
+from lib_hellomeme.training.models import new_vae, without_silent_resnets
+
+
+@pytest.mark.parametrize("side", [32, 64])
+def test_the_vae_begins_with_average_colours(side: int) -> None:
+    torch.manual_seed(0)
+    vae = begin_with_colours(without_silent_resnets(new_vae())).eval()
+    generator = seeded(side)
+    squares = torch.rand(3, 3, side // 8, side // 8, generator=generator) * 2 - 1
+    plain = torch.rand(3, 3, 1, 1, generator=generator) * 2 - 1  # most of the third picture is of one colour
+    squares[2, :, 1:] = plain[2]
+    pictures = F.interpolate(squares, scale_factor=8)
+    with torch.no_grad():
+        posterior = vae.encode(pictures).latent_dist
+        rebuilt = F.avg_pool2d(vae.decode(posterior.mean).sample, 8)
+    assert (rebuilt - squares).abs().mean() < 0.1
+    assert posterior.std.max() < 0.1
+    # The colours of whole pictures, which a norm of single channels would take away.
+    assert (rebuilt.mean(dim=(2, 3)) - squares.mean(dim=(2, 3))).abs().max() < 0.15
+
+
+def test_all_of_a_beginning_can_learn() -> None:
+    torch.manual_seed(0)
+    vae = begin_with_colours(without_silent_resnets(new_vae()))
+    optimizer = torch.optim.SGD(vae.parameters(), lr=1e-2)
+    pictures = torch.rand(2, 3, 32, 32, generator=seeded(2)) * 2 - 1
+    for _ in range(2):  # in the first step nothing gets past the last layers of what is silent
+        optimizer.zero_grad()
+        vae(pictures, sample_posterior=True, generator=seeded(3)).sample.square().mean().backward()
+        optimizer.step()
+    still = [name for name, value in vae.named_parameters() if value.grad is None or not value.grad.any()]
+    # One token asks nobody but itself; a key's bias is the same for all that are asked.
+    assert all("attentions" in name for name in still), still
