@@ -12,6 +12,8 @@ from typing import TYPE_CHECKING
 import torch
 from torch import Tensor, nn
 
+from lib_hellomeme.training.models import silence
+
 if TYPE_CHECKING:
     from diffusers import AutoencoderKL
 
@@ -41,7 +43,7 @@ def begin_with_colours(vae: AutoencoderKL) -> AutoencoderKL:
     vae.encoder.conv_out.weight[4:].zero_()
     vae.encoder.conv_out.bias[4:].fill_(LOG_VARIANCE)
     for layer in (vae.quant_conv, vae.post_quant_conv):
-        _clear(layer)
+        silence(layer)
         layer.weight[:, :, 0, 0] = torch.eye(layer.weight.shape[0])
     _enter(vae.decoder.conv_in, ROTATION.T)
     for block in vae.decoder.up_blocks[:-1]:
@@ -57,9 +59,9 @@ def _silence_branches(vae: AutoencoderKL) -> None:
 
     for module in vae.modules():
         if isinstance(module, ResnetBlock2D):
-            _clear(module.conv2)
+            silence(module.conv2)
         elif isinstance(module, Attention):
-            _clear(module.to_out[0])
+            silence(module.to_out[0])
 
 
 def _enter(layer: nn.Conv2d, mixture: Tensor) -> None:
@@ -91,8 +93,3 @@ def _leave(layer: nn.Conv2d, mixture: Tensor) -> None:
     for group in range(3):
         for place, sign in enumerate(SIGNS):
             layer.weight[:3, GROUP * group + place, 1, 1] = sign * DEVIATION * mixture[:, group]
-
-
-def _clear(layer: nn.Module) -> None:
-    for parameter in layer.parameters():
-        nn.init.zeros_(parameter)

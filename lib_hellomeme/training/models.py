@@ -91,8 +91,8 @@ def new_vae() -> AutoencoderKL:
     )
     for name in SILENT_RESNETS:
         resnet = vae.get_submodule(name)
-        _silence(resnet.conv1)
-        _silence(resnet.conv2)
+        silence(resnet.conv1)
+        silence(resnet.conv2)
     return vae
 
 
@@ -143,10 +143,10 @@ class Adapters(nn.Module):
         self.reference = ReferenceAdapter(WIDTHS)
         self.control = ProjectedControl(ControlBase(WIDTHS, CONTROL_CONTEXT_WIDTH), ControlProjection(WIDTHS))
         for layer in self.reference.reference_modules_up:
-            _silence(layer.attn.proj)
+            silence(layer.attn.proj)
         for projector in self.control.projection.children():
-            _silence(projector.proj)
-            _silence(projector.attn.proj)
+            silence(projector.proj)
+            silence(projector.attn.proj)
 
     def parts(self) -> tuple[nn.Module, nn.Module, nn.Module]:
         """As they are published: reference, control base, control projection."""
@@ -170,10 +170,11 @@ def new_animatediff() -> AnimateDiffAdapter:
 def _silence_transformers(adapter: nn.Module) -> None:
     for layer in adapter.modules():
         if isinstance(layer, TemporalTransformer):
-            _silence(layer.proj_out)
+            silence(layer.proj_out)
 
 
-def _silence(layer: nn.Module) -> None:
+def silence(layer: nn.Module) -> None:
+    """All weights to 0: it adds nothing, and may learn to."""
     for parameter in layer.parameters():
         nn.init.zeros_(parameter)
 
