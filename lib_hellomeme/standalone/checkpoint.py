@@ -5,11 +5,13 @@ from __future__ import annotations
 import os
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
 
 import torch
+import yaml
+from safetensors import safe_open
 from torch import Tensor, nn
 
 from lib_hellomeme.checkpoints.load import read_state_dict
@@ -27,15 +29,20 @@ NO_WEIGHTS = {f"{TEXT}embeddings.position_ids"}
 VAE_PARTS = tuple(VAE + part for part in ("encoder.", "decoder.", "quant_conv.", "post_quant_conv."))
 
 Part = Literal["unet", "vae", "text_encoder"]
+Prediction = Literal["epsilon", "v"]
+
+PREDICTION_KEY = "modelspec.prediction_type"  # Stability-AI/ModelSpec 1.0.0
+LDM_PREDICTIONS: Mapping[str, Prediction] = {"eps": "epsilon", "v": "v"}
 
 
 @dataclass(frozen=True)
 class StableDiffusion:
-    """An SD1.5 checkpoint's three networks, ready for inference."""
+    """An SD1.5 checkpoint's three networks, ready for inference. The UNet predicts noise or velocities."""
 
     unet: UNet2DConditionModel
     vae: AutoencoderKL
     text_encoder: CLIPTextModel
+    prediction: Prediction = "epsilon"
 
 
 def load_checkpoint(
@@ -74,7 +81,8 @@ def _read(path: str | os.PathLike[str]) -> tuple[StableDiffusion, dict[Part, dic
     """The networks without memory, and the tensors of each."""
     tensors, structure = read_tensors(path)
     unet, vae, text = to_networks(tensors)
-    return build_on_meta(structure), {"unet": unet, "vae": vae, "text_encoder": text}
+    model = replace(build_on_meta(structure), prediction=read_prediction(path))
+    return model, {"unet": unet, "vae": vae, "text_encoder": text}
 
 
 def read_tensors(path: str | os.PathLike[str]) -> tuple[dict[str, Tensor], Structure]:
@@ -84,6 +92,35 @@ def read_tensors(path: str | os.PathLike[str]) -> tuple[dict[str, Tensor], Struc
     structure = _structure_of(tensors, name)
     _check_tensors(tensors, tensor_shapes(structure), name)
     return tensors, structure
+
+
+def read_prediction(path: str | os.PathLike[str]) -> Prediction:
+    """What this file's UNet predicts: as the file itself says, otherwise as the .yaml beside it does, which A1111 goes
+    by, and noise where neither says anything. Raises CheckpointError for what is not known."""
+    path, said = Path(path), None
+    if path.suffix == ".safetensors":
+        with safe_open(path, framework="pt") as file:
+            said = (file.metadata() or {}).get(PREDICTION_KEY)
+    said = said or _parameterization(path.with_suffix(".yaml")) or "eps"
+    found = LDM_PREDICTIONS.get(said, said)
+    if found == "epsilon" or found == "v":
+        return found
+    raise CheckpointError(
+        f"{path.name}: its UNet predicts {said!r}, and only noise (epsilon) and velocities (v) are known here: choose "
+        "another checkpoint"
+    )
+
+
+def _parameterization(config: Path) -> str | None:
+    """As LDM's configurations name it; None where there is no such file or it says nothing."""
+    try:
+        content = yaml.safe_load(config.read_text(encoding="utf-8")) if config.is_file() else None
+        return content["model"]["params"].get("parameterization") if content else None
+    except (OSError, ValueError, yaml.YAMLError, KeyError, TypeError, AttributeError) as error:
+        problem = str(error).splitlines()[0]
+        raise CheckpointError(
+            f"{config.name} is no configuration of a checkpoint ({problem}): mend or remove it"
+        ) from error
 
 
 def build_on_meta(structure: Structure) -> StableDiffusion:

@@ -87,12 +87,14 @@ def draw(
     bar = tqdm(total=len(sampler.sigmas(drawing.steps)) - 1, desc="Drawing", unit="step", disable=not progress)
 
     def predict(x: Tensor, timestep: Tensor) -> Tensor:
-        noise = guidance(x, timestep)
+        predicted = guidance(x, timestep)
         bar.update()
-        return noise
+        return predicted
 
     with bar, attached:
-        latents = sampler.sample(predict, drawing.steps, _noise(drawing, model.unet.device))
+        latents = sampler.sample(
+            predict, drawing.steps, _noise(drawing, model.unet.device), velocity=model.prediction == "v"
+        )
     return decode_latents(model.vae, latents)
 
 
@@ -127,9 +129,9 @@ class Guidance:
     rows: Rows = field(default_factory=lambda: Rows((False,)))
 
     def __call__(self, x: Tensor, timestep: Tensor) -> Tensor:
-        """The noise in x (1, 4, h, w), which is scaled to variance one."""
+        """What the UNet predicts of x (1, 4, h, w), which is scaled to variance one."""
         if self.scale == 1:
-            noise = self._run(x, timestep, self.cond, False)
+            guided = self._run(x, timestep, self.cond, False)
         else:
             if self.uncond.shape == self.cond.shape:
                 both = self._run(x.expand(2, -1, -1, -1), timestep, torch.cat([self.uncond, self.cond]), True, False)
@@ -137,9 +139,9 @@ class Guidance:
             else:
                 uncond = self._run(x, timestep, self.uncond, True)
                 cond = self._run(x, timestep, self.cond, False)
-            noise = uncond + self.scale * (cond - uncond)
+            guided = uncond + self.scale * (cond - uncond)
         self.step += 1
-        return noise
+        return guided
 
     def describe(self, sample: Tensor, timestep: Tensor, context: Tensor, options: Mapping[str, Any]) -> Call:
         """What a port asks at the beginning of a call."""

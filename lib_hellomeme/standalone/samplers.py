@@ -17,7 +17,7 @@ from lib_hellomeme.errors import SettingsError
 
 TRAINED_STEPS = 1000
 
-Predict = Callable[[Tensor, Tensor], Tensor]  # (scaled x (n, 4, h, w), timestep ()) -> the noise in it
+Predict = Callable[[Tensor, Tensor], Tensor]  # (scaled x (n, 4, h, w), timestep ()) -> the noise in it, or the velocity
 Denoise = Callable[[Tensor, Tensor], Tensor]  # (x, sigma ()) -> x0
 Noise = Callable[[], Tensor]  # standard normal, of x's shape, another one each time
 Walk = Callable[[Denoise, Tensor, Tensor, Noise], Tensor]
@@ -48,6 +48,16 @@ def timestep_of(sigma: Tensor) -> Tensor:
 def denoiser(predict: Predict) -> Denoise:
     """A network that predicts noise, as one that predicts the clean latents."""
     return lambda x, sigma: x - sigma * predict(x / (sigma**2 + 1) ** 0.5, timestep_of(sigma))
+
+
+def denoiser_of_velocity(predict: Predict) -> Denoise:
+    """The same for one that predicts velocities (k-diffusion's VDenoiser)."""
+
+    def denoise(x: Tensor, sigma: Tensor) -> Tensor:
+        power = 1 / (sigma**2 + 1)
+        return x * power - sigma * power**0.5 * predict(x * power**0.5, timestep_of(sigma))
+
+    return denoise
 
 
 def uniform_sigmas(steps: int) -> Tensor:
@@ -137,11 +147,13 @@ class Sampler:
     walk: Walk
     unit_scale: bool = False
 
-    def sample(self, predict: Predict, steps: int, noise: Noise) -> Tensor:
-        """Latents (n, 4, h, w) from noise; `noise` is asked first for where the walk begins."""
+    def sample(self, predict: Predict, steps: int, noise: Noise, velocity: bool = False) -> Tensor:
+        """Latents (n, 4, h, w) from noise; `noise` is asked first for where the walk begins. velocity: what `predict`
+        predicts is not the noise."""
         sigmas = self.sigmas(steps)
         start, end = (sigmas[[0, -1]] ** 2 + 1) ** 0.5 if self.unit_scale else (sigmas[0], 1.0)
-        return self.walk(denoiser(predict), noise() * start, sigmas, noise) / end
+        denoise = (denoiser_of_velocity if velocity else denoiser)(predict)
+        return self.walk(denoise, noise() * start, sigmas, noise) / end
 
 
 SAMPLERS: dict[str, Sampler] = {

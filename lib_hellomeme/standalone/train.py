@@ -8,7 +8,7 @@ from pathlib import Path
 import torch
 from safetensors.torch import save_file
 
-from lib_hellomeme.standalone.checkpoint import StableDiffusion, load_checkpoint
+from lib_hellomeme.standalone.checkpoint import PREDICTION_KEY, StableDiffusion, load_checkpoint
 from lib_hellomeme.standalone.layout import Structure, tensor_shapes, to_networks
 from lib_hellomeme.standalone.prompts import chunk_tokens, tokenize
 from lib_hellomeme.training import command
@@ -32,7 +32,7 @@ def read_model(path: Path) -> StableDiffusion:
 
 
 def write_model(path: Path, model: Model) -> None:
-    """A single file in LDM layout, float16."""
+    """A single file in LDM layout, float16; it says that its UNet predicts velocities."""
     text = model.text_encoder.config
     structure = Structure(
         unet=tuple(model.unet.config["block_out_channels"]),
@@ -51,7 +51,8 @@ def write_model(path: Path, model: Model) -> None:
             name = names[int(number)]
             tensors[name] = weights[own].reshape(shapes[name]).contiguous()
     with replacing(path) as temporary:
-        save_file({name: tensor.to("cpu", torch.float16) for name, tensor in tensors.items()}, temporary)
+        halves = {name: tensor.to("cpu", torch.float16) for name, tensor in tensors.items()}
+        save_file(halves, temporary, {PREDICTION_KEY: "v"})
 
 
 TOOLS = CheckpointTools(first_chunk, read_model, write_model)

@@ -12,7 +12,7 @@ import json
 from pathlib import Path
 
 from lib_hellomeme.errors import CheckpointError
-from lib_hellomeme.standalone.checkpoint import read_tensors
+from lib_hellomeme.standalone.checkpoint import read_prediction, read_tensors
 from lib_hellomeme.standalone.layout import CHUNK, VOCABULARY, Structure
 from lib_hellomeme.standalone.prompts import clip_tokenizer
 from lib_hellomeme.training.loop import replacing
@@ -21,6 +21,7 @@ CONFIG = """\
 model:
   target: ldm.models.diffusion.ddpm.LatentDiffusion
   params:
+    parameterization: {parameterization}
     linear_start: 0.00085
     linear_end: 0.0120
     num_timesteps_cond: 1
@@ -93,8 +94,10 @@ def write_config(checkpoint: Path) -> tuple[Path, Path]:
     Raises CheckpointError for what is no SD1.5 checkpoint, and for widths that the .yaml cannot tell.
     """
     _, structure = read_tensors(checkpoint)
+    prediction = read_prediction(checkpoint)
     config, folder = checkpoint.with_suffix(".yaml"), checkpoint.with_name(f"{checkpoint.stem}.text_encoder")
     text = CONFIG.format(
+        parameterization="v" if prediction == "v" else "eps",
         unet_width=structure.unet[0],
         unet_multiples=multiples(structure.unet, checkpoint),
         vae_width=structure.vae[0],

@@ -33,7 +33,7 @@ from lib_hellomeme.training.base import (
     random_timesteps,
 )
 from lib_hellomeme.training.data import Person
-from lib_hellomeme.training.diffusion import add_noise, ddim, guided, noise_loss, seeded
+from lib_hellomeme.training.diffusion import add_noise, ddim, guided, seeded, velocity_loss
 from lib_hellomeme.training.loop import Recipe, Run, save_network
 from lib_hellomeme.training.models import Adapters, CheckpointTools
 from lib_hellomeme.training.pool import Pool, decode, encode, sheet
@@ -88,8 +88,8 @@ class AdapterStage:
         own, target = (
             heads_of(self.pool, people, shown, uncond, self.recipe.size).to(device) for shown in (others, views)
         )
-        predicted = predict_noise(self.port, self.networks, call, reference.to(device), own, target)
-        return noise_loss(predicted, noise, timestep)
+        predicted = predict_velocity(self.port, self.networks, call, reference.to(device), own, target)
+        return velocity_loss(predicted, latents, noise, timestep)
 
     def validate(self) -> np.ndarray:
         """Through the recipe, as users run it: references, drivers as the truth has them, what is drawn."""
@@ -151,8 +151,8 @@ def load_adapters(folder: Path, device: torch.device) -> Adapters:
     return networks.to(device).eval().requires_grad_(False)
 
 
-def predict_noise(port: Port, networks: Adapters, call: Call, reference: Tensor, own: Heads, target: Heads) -> Tensor:
-    """The noise in the call's rows, as the recipe predicts it, with a graph back to the networks.
+def predict_velocity(port: Port, networks: Adapters, call: Call, reference: Tensor, own: Heads, target: Heads) -> Tensor:
+    """What the UNet predicts of the call's rows under the recipe's taps, with a graph back to the networks.
 
     The write pass is taken as given: a gradient through it would cost a second pass back through the UNet.
     """

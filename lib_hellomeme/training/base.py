@@ -11,7 +11,7 @@ from torch import Tensor, nn
 
 from lib_hellomeme.training.autoencoder import load_vae, unseen_people
 from lib_hellomeme.training.data import Request
-from lib_hellomeme.training.diffusion import STEPS, add_noise, ddim, guided, noise_loss, seeded
+from lib_hellomeme.training.diffusion import STEPS, add_noise, ddim, guided, seeded, velocity_loss
 from lib_hellomeme.training.loop import Recipe, Run
 from lib_hellomeme.training.models import CheckpointTools, Model, NewModel, new_text_encoder, new_unet
 from lib_hellomeme.training.pool import Pool, decode, make_pool, sheet
@@ -46,7 +46,7 @@ class BaseStage:
         latents, noise, timestep, tokens = (value.to(self.run.device) for value in (latents, noise, timestep, tokens))
         context = self.text_encoder(tokens).last_hidden_state
         predicted = self.unet(add_noise(latents, noise, timestep), timestep, context).sample
-        return noise_loss(predicted, noise, timestep)
+        return velocity_loss(predicted, latents, noise, timestep)
 
     def validate(self) -> np.ndarray:
         """Unseen people above, what their captions make of noise below."""

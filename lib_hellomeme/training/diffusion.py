@@ -11,7 +11,6 @@ import torch.nn.functional as F
 from torch import Tensor
 
 STEPS = 1000
-SNR_LIMIT = 5.0
 
 
 @cache
@@ -23,26 +22,35 @@ def signal_power() -> Tensor:
 
 def add_noise(latents: Tensor, noise: Tensor, timestep: Tensor) -> Tensor:
     """latents, noise (n, 4, h, w), timestep (n,): Ho et al. (2020), equation 4."""
-    power = signal_power().to(latents.device)[timestep][:, None, None, None]
+    power = _power(latents, timestep)
     return power.sqrt() * latents + (1 - power).sqrt() * noise
 
 
-def noise_loss(predicted: Tensor, noise: Tensor, timestep: Tensor) -> Tensor:
-    """Mean square error, weighted min(SNR, 5) / SNR (Hang et al. 2023, min-SNR)."""
-    power = signal_power().to(noise.device)[timestep]
-    ratio = power / (1 - power)
-    weight = ratio.clamp(max=SNR_LIMIT) / ratio
-    return (weight * F.mse_loss(predicted.float(), noise, reduction="none").mean(dim=(1, 2, 3))).mean()
+def velocity(latents: Tensor, noise: Tensor, timestep: Tensor) -> Tensor:
+    """What the world's UNet predicts: sqrt(a) noise - sqrt(1 - a) latents (Salimans, Ho 2022, appendix D).
+
+    At the noisiest timesteps, latents from predicted noise have fifteen times its error. For a small network and a
+    short training that is too much: after two minutes the error of these latents was six times that from velocities.
+    """
+    power = _power(latents, timestep)
+    return power.sqrt() * noise - (1 - power).sqrt() * latents
+
+
+def velocity_loss(predicted: Tensor, latents: Tensor, noise: Tensor, timestep: Tensor) -> Tensor:
+    """Mean square error."""
+    return F.mse_loss(predicted.float(), velocity(latents, noise, timestep))
 
 
 @torch.no_grad()
 def ddim(predict: Callable[[Tensor, Tensor], Tensor], latents: Tensor, steps: int) -> Tensor:
-    """From noise (n, 4, h, w) to latents; predict(latents, timestep (n,)) is the noise. Song et al. (2021), eq. 12."""
+    """From noise (n, 4, h, w) to latents. predict(latents, timestep (n,)) is the velocity. Song et al. (2021), equation
+    12."""
     timesteps = torch.linspace(STEPS - 1, 0, steps + 1).round().long()
     power = signal_power().to(latents.device)
     for now, following in zip(timesteps[:-1].tolist(), timesteps[1:].tolist(), strict=True):
-        noise = predict(latents, torch.full((len(latents),), now, device=latents.device))
-        clean = (latents - (1 - power[now]).sqrt() * noise) / power[now].sqrt()
+        predicted = predict(latents, torch.full((len(latents),), now, device=latents.device))
+        clean = power[now].sqrt() * latents - (1 - power[now]).sqrt() * predicted
+        noise = (1 - power[now]).sqrt() * latents + power[now].sqrt() * predicted
         latents = power[following].sqrt() * clean + (1 - power[following]).sqrt() * noise
     return latents
 
@@ -56,3 +64,8 @@ def guided(both: Tensor, scale: float) -> Tensor:
 def seeded(*numbers: int) -> torch.Generator:
     """A generator on the CPU that depends on these numbers alone."""
     return torch.Generator().manual_seed(int(np.random.SeedSequence(numbers).generate_state(1)[0]))
+
+
+def _power(latents: Tensor, timestep: Tensor) -> Tensor:
+    """(n, 1, 1, 1)"""
+    return signal_power().to(latents.device)[timestep][:, None, None, None]

@@ -63,7 +63,7 @@ class CheckpointTools(NamedTuple):
     """A short prompt to the TOKENS numbers that the text encoder takes."""
     read: Callable[[Path], Model]
     write: Callable[[Path, Model], None]
-    """Write a single file in LDM layout, float16."""
+    """Write a single file in LDM layout, float16, of a UNet that predicts velocities."""
 
 
 class NewModel(NamedTuple):

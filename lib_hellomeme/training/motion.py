@@ -32,7 +32,7 @@ from lib_hellomeme.training.autoencoder import UNSEEN
 from lib_hellomeme.training.base import CHECKPOINT, GUIDANCE, SAMPLING_STEPS, random_timesteps
 from lib_hellomeme.training.clips import clip_pool, draw_clip
 from lib_hellomeme.training.data import Request
-from lib_hellomeme.training.diffusion import add_noise, ddim, guided, noise_loss, seeded
+from lib_hellomeme.training.diffusion import add_noise, ddim, guided, seeded, velocity_loss
 from lib_hellomeme.training.loop import Recipe, Run, save_network
 from lib_hellomeme.training.models import Adapters, CheckpointTools, new_animatediff, new_motion
 from lib_hellomeme.training.pool import Pool, decode, encode, sheet
@@ -95,11 +95,12 @@ class ClipStage(ABC):
         return [path]
 
     def loss(self, step: int) -> Tensor:
-        window, noise, chance = self._step(step)
-        return noise_loss(self.port.run(window.call, self.taps(window, chance)), noise, window.call.timestep)
+        window, latents, noise, chance = self._step(step)
+        predicted = self.port.run(window.call, self.taps(window, chance))
+        return velocity_loss(predicted, latents, noise, window.call.timestep)
 
-    def _step(self, step: int) -> tuple[Window, Tensor, float]:
-        """The windows, the noise in them, and a number in [0, 1)."""
+    def _step(self, step: int) -> tuple[Window, Tensor, Tensor, float]:
+        """The windows, their latents and the noise in them (n * frames, 4, h, w), and a number in [0, 1)."""
         clips, frames = chosen_windows(self.pool, self.recipe, step)
         generator = seeded(self.recipe.seed, step)
         count, length = frames.shape
@@ -110,7 +111,7 @@ class ClipStage(ABC):
         device = self.run.device
         latents, noise, timestep = latents.to(device), noise.to(device), timestep.to(device)
         noised = add_noise(latents, noise, timestep)
-        return self._window(self.pool, clips, frames, drop, noised, timestep, step), noise, chance
+        return self._window(self.pool, clips, frames, drop, noised, timestep, step), latents, noise, chance
 
     @torch.no_grad()
     def validate(self) -> np.ndarray:
@@ -190,7 +191,7 @@ class MotionStage(ClipStage):
 
     def new_networks(self) -> MotionAdapter:
         motion = new_motion()
-        window, _, _ = self._step(0)
+        window, _, _, _ = self._step(0)
         take_back(self.port, motion, window, guiding_taps(self.port, self.adapters, window))
         return motion
 

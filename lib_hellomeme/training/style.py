@@ -11,7 +11,7 @@ from torch import Tensor, nn
 
 from lib_hellomeme.training.autoencoder import unseen_people
 from lib_hellomeme.training.base import CHECKPOINT, chosen_views, draw_captions, people_pool, random_timesteps
-from lib_hellomeme.training.diffusion import add_noise, noise_loss, seeded
+from lib_hellomeme.training.diffusion import add_noise, seeded, velocity_loss
 from lib_hellomeme.training.loop import Recipe, Run, replacing
 from lib_hellomeme.training.models import CheckpointTools
 from lib_hellomeme.training.pool import sheet
@@ -53,7 +53,7 @@ class StyleStage:
         latents, noise, timestep = latents.to(device), noise.to(device), timestep.to(device)
         context = self.model.text_encoder(tokens.to(device)).last_hidden_state
         predicted = self.model.unet(add_noise(latents, noise, timestep), timestep, context).sample
-        return noise_loss(predicted, noise, timestep)
+        return velocity_loss(predicted, latents, noise, timestep)
 
     def validate(self) -> np.ndarray:
         """Unseen people as comics above, what their captions make of noise below."""

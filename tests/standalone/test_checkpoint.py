@@ -13,7 +13,7 @@ from torch import Tensor
 
 from lib_hellomeme.checkpoints.load import read_state_dict
 from lib_hellomeme.errors import CheckpointError, HelloMemeError, MissingFileError
-from lib_hellomeme.standalone.checkpoint import StableDiffusion, build_on_meta, load_checkpoint
+from lib_hellomeme.standalone.checkpoint import PREDICTION_KEY, StableDiffusion, build_on_meta, load_checkpoint
 from lib_hellomeme.standalone.layout import TEXT, UNET, VAE, Structure, tensor_shapes, to_networks
 from lib_hellomeme.standalone.random_weights import NARROW, random_tensor, write_checkpoint
 from tests.goldens_format import seeded
@@ -94,6 +94,46 @@ def test_an_old_files_text_encoder_is_found(tmp_path, tensors, model):
 def test_a_torch_file_without_code_is_loaded(tmp_path, tensors, model):
     torch.save({"state_dict": tensors, "global_step": 3}, tmp_path / "a.ckpt")
     assert same(load_checkpoint(tmp_path / "a.ckpt"), model)
+
+
+def with_prediction(path: Path, tensors: Tensors, said: str | None, yaml: str | None) -> Path:
+    save_file(dict(tensors), path, {PREDICTION_KEY: said} if said else None)
+    if yaml is not None:
+        path.with_suffix(".yaml").write_text(yaml)
+    return path
+
+
+@pytest.mark.parametrize(
+    ("said", "yaml", "prediction"),
+    [
+        (None, None, "epsilon"),
+        ("v", None, "v"),
+        ("epsilon", None, "epsilon"),
+        (None, "model: {params: {parameterization: v}}", "v"),
+        (None, "model: {params: {parameterization: eps}}", "epsilon"),
+        (None, "model: {params: {channels: 4}}", "epsilon"),
+        ("v", "model: {params: {parameterization: eps}}", "v"),
+    ],
+)
+def test_what_the_unet_predicts(tmp_path, tensors, said, yaml, prediction):
+    path = with_prediction(tmp_path / "a.safetensors", tensors, said, yaml)
+    assert load_checkpoint(path).prediction == prediction
+
+
+@pytest.mark.parametrize(
+    ("said", "yaml", "words"),
+    [
+        ("sample", None, "'sample'"),
+        (None, "model: {params: {parameterization: x0}}", "'x0'"),
+        (None, "model: [", "a.yaml"),
+        (None, "nothing", "a.yaml"),
+    ],
+)
+def test_an_unknown_prediction_is_refused(tmp_path, tensors, said, yaml, words):
+    path = with_prediction(tmp_path / "a.safetensors", tensors, said, yaml)
+    with pytest.raises(CheckpointError, match=words) as caught:
+        load_checkpoint(path)
+    assert "\n" not in str(caught.value)
 
 
 def test_seeds_make_files(tmp_path, weights, model):

@@ -87,6 +87,20 @@ def test_the_exact_path_is_followed(name):
     assert ends[200] < max(ends[50] / 2, 2e-3)
 
 
+@pytest.mark.parametrize("name", list(SAMPLERS))
+def test_velocities_and_noise_of_one_network_lead_to_the_same(name):
+    def predict_velocity(x: Tensor, timestep: Tensor) -> Tensor:
+        """sqrt(a) noise - sqrt(1 - a) x0 of the noise that the other predicts."""
+        power = 1 / (sigma_of(timestep) ** 2 + 1)
+        noise = predict(x, timestep)
+        return (noise - (1 - power) ** 0.5 * x) / power**0.5
+
+    sampler = SAMPLERS[name]
+    by_noise = sampler.sample(predict, 8, seeded_noise())
+    by_velocity = sampler.sample(predict_velocity, 8, seeded_noise(), velocity=True)
+    torch.testing.assert_close(by_velocity, by_noise, rtol=1e-4, atol=1e-5)
+
+
 def test_ddim_is_song_et_als():
     """Song et al. (2021), equation 12 without noise, in latents of variance one, over A1111's timesteps."""
     x = seeded_noise()()

@@ -6,12 +6,15 @@ from pathlib import Path
 
 import pytest
 import yaml
+from safetensors.torch import load_file, save_file
 from transformers import CLIPTextConfig, CLIPTextModel, CLIPTokenizer
 
+from lib_hellomeme.standalone.checkpoint import PREDICTION_KEY
 from lib_hellomeme.standalone.command_line import main
 from lib_hellomeme.standalone.layout import TEXT, tensor_shapes
 from lib_hellomeme.standalone.prompts import tokenize
 from lib_hellomeme.standalone.random_weights import NARROW, write_checkpoint
+from lib_hellomeme.standalone.webui_config import write_config
 
 
 @pytest.fixture(scope="module")
@@ -27,9 +30,17 @@ def test_the_yaml_has_the_checkpoint_s_widths_and_the_folder(written: Path) -> N
     assert tuple(unet["model_channels"] * factor for factor in unet["channel_mult"]) == NARROW.unet
     assert tuple(vae["ch"] * factor for factor in vae["ch_mult"]) == NARROW.vae
     assert unet["context_dim"] == NARROW.text_width
+    assert params["parameterization"] == "eps"
     folder = Path(params["cond_stage_config"]["params"]["version"])
     assert folder == (written.parent / "narrow.v1.text_encoder").resolve()
     assert folder.is_dir()
+
+
+def test_the_yaml_says_that_velocities_are_predicted(tmp_path: Path) -> None:
+    plain = write_checkpoint(tmp_path / "plain.safetensors")
+    save_file(load_file(plain), tmp_path / "velocity.safetensors", {PREDICTION_KEY: "v"})
+    write_config(tmp_path / "velocity.safetensors")
+    assert "    parameterization: v\n" in (tmp_path / "velocity.yaml").read_text(encoding="utf-8")
 
 
 def test_transformers_reads_the_folder(written: Path) -> None:

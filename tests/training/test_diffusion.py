@@ -2,11 +2,21 @@
 
 from __future__ import annotations
 
+import pytest
 import torch
 
-from lib_hellomeme.standalone.samplers import trained_sigmas
+from lib_hellomeme.standalone.samplers import denoiser_of_velocity, trained_sigmas
 from lib_hellomeme.training.base import random_timesteps
-from lib_hellomeme.training.diffusion import STEPS, add_noise, ddim, guided, noise_loss, seeded, signal_power
+from lib_hellomeme.training.diffusion import (
+    STEPS,
+    add_noise,
+    ddim,
+    guided,
+    seeded,
+    signal_power,
+    velocity,
+    velocity_loss,
+)
 
 
 def test_noise_levels_are_the_samplers() -> None:
@@ -19,7 +29,7 @@ def test_ddim_finds_the_latents_that_the_noise_hides() -> None:
 
     def predict(noised: torch.Tensor, timestep: torch.Tensor) -> torch.Tensor:
         power = signal_power()[timestep][:, None, None, None]
-        return (noised - power.sqrt() * latents) / (1 - power).sqrt()
+        return velocity(latents, (noised - power.sqrt() * latents) / (1 - power).sqrt(), timestep)
 
     start = add_noise(latents, noise, torch.full((2,), STEPS - 1))
     found = ddim(predict, start, 10)
@@ -27,12 +37,22 @@ def test_ddim_finds_the_latents_that_the_noise_hides() -> None:
     torch.testing.assert_close((found - (1 - last).sqrt() * noise) / last.sqrt(), latents, rtol=0, atol=1e-3)
 
 
-def test_loss_is_nothing_for_the_right_noise_and_weighs_late_steps_less() -> None:
-    noise = torch.randn(2, 4, 8, 8, generator=seeded(2))
-    early, late = torch.tensor([900, 900]), torch.tensor([5, 5])
-    assert noise_loss(noise, noise, early) == 0
-    assert noise_loss(noise + 1, noise, early).item() > 0.99
-    assert noise_loss(noise + 1, noise, late).item() < 0.05
+def test_the_samplers_find_latents_and_noise_in_velocities() -> None:
+    latents, noise = torch.randn(2, 3, 4, 8, 8, generator=seeded(2))
+    for timestep in (3, 400, 996):
+        each = torch.full((3,), timestep)
+        predicted = velocity(latents, noise, each)
+        sigma = trained_sigmas()[timestep]
+        denoised = denoiser_of_velocity(lambda x, t, predicted=predicted: predicted)(latents + sigma * noise, sigma)
+        torch.testing.assert_close(denoised, latents, rtol=0, atol=2e-3)
+
+
+def test_loss_is_nothing_for_the_right_velocity() -> None:
+    latents, noise = torch.randn(2, 2, 4, 8, 8, generator=seeded(2))
+    timestep = torch.tensor([900, 5])
+    right = velocity(latents, noise, timestep)
+    assert velocity_loss(right, latents, noise, timestep) == 0
+    assert velocity_loss(right + 2, latents, noise, timestep).item() == pytest.approx(4, rel=1e-5)
 
 
 def test_guidance() -> None:

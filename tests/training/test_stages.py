@@ -20,7 +20,7 @@ from lib_hellomeme.standalone.checkpoint import load_checkpoint
 from lib_hellomeme.standalone.lora import add_lora
 from lib_hellomeme.standalone.prompts import encode_prompt
 from lib_hellomeme.standalone.world import LORA, MOTION, NEEDED
-from lib_hellomeme.training.adapters import AdapterStage, Heads, heads_of, predict_noise
+from lib_hellomeme.training.adapters import AdapterStage, Heads, heads_of, predict_velocity
 from lib_hellomeme.training.autoencoder import UNSEEN, load_vae
 from lib_hellomeme.training.base import BaseStage
 from lib_hellomeme.training.command import STAGES
@@ -77,6 +77,7 @@ def test_losses_are_finite_and_sheets_are_drawn(folder: Path) -> None:
 
 def test_users_code_loads_what_is_exported(folder: Path) -> None:
     model = load_checkpoint(folder / "drawn-people.safetensors")
+    assert model.prediction == "v"
     vae = load_vae(folder, torch.device("cpu"))
     pictures = np.random.default_rng(0).integers(0, 256, (1, 64, 64, 3), np.uint8)
     torch.testing.assert_close(encode(model.vae, pictures), encode(vae, pictures))
@@ -157,7 +158,7 @@ def test_gradients_reach_every_adapter_tensor_and_no_base_tensor(port: Diffusers
     latents, reference = torch.randn(2, 2, 4, 16, 16, generator=seeded(3))
     call = Call(latents, torch.tensor([300, 700]), torch.randn(2, 77, 64, generator=seeded(4)), rows)
     with mixed_precision("cpu", enabled=half):
-        predicted = predict_noise(port, networks, call, reference, heads(5, rows.uncond), heads(6, rows.uncond))
+        predicted = predict_velocity(port, networks, call, reference, heads(5, rows.uncond), heads(6, rows.uncond))
     predicted.float().square().mean().backward()
     silent = {name for name, value in networks.named_parameters() if value.grad is None or not value.grad.any()}
     assert {name for name in silent if not name.startswith(WITHOUT_GRADIENT)} == set()
@@ -169,7 +170,7 @@ def test_new_adapters_change_nothing(port: DiffusersPort) -> None:
     latents, reference = torch.randn(2, 1, 4, 16, 16, generator=seeded(3))
     call = Call(latents, torch.tensor([300]), torch.randn(1, 77, 64, generator=seeded(4)), rows)
     with torch.no_grad():
-        changed = predict_noise(port, Adapters(), call, reference, heads(5, (False,)), heads(6, (False,)))
+        changed = predict_velocity(port, Adapters(), call, reference, heads(5, (False,)), heads(6, (False,)))
         torch.testing.assert_close(changed, port.run(call), rtol=0, atol=0)
 
 
@@ -185,7 +186,7 @@ def test_training_sees_what_the_recipe_draws(port: DiffusersPort) -> None:
 
     with torch.no_grad():
         seen = torch.cat([torch.zeros_like(reference), reference])
-        trained = predict_noise(port, networks, call, seen, own, target)
+        trained = predict_velocity(port, networks, call, seen, own, target)
         reenactment = Reenactment(port, networks.reference.sites(), reference, control(target), control(own))
         with port.attach(reenactment.taps(), lambda *_: call, reenactment.begin):
             drawn = port.unet(call.sample, call.timestep, call.context).sample
