@@ -151,7 +151,9 @@ def load_adapters(folder: Path, device: torch.device) -> Adapters:
     return networks.to(device).eval().requires_grad_(False)
 
 
-def predict_velocity(port: Port, networks: Adapters, call: Call, reference: Tensor, own: Heads, target: Heads) -> Tensor:
+def predict_velocity(
+    port: Port, networks: Adapters, call: Call, reference: Tensor, own: Heads, target: Heads
+) -> Tensor:
     """What the UNet predicts of the call's rows under the recipe's taps, with a graph back to the networks.
 
     The write pass is taken as given: a gradient through it would cost a second pass back through the UNet.
