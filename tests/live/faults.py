@@ -3,8 +3,9 @@
     python -m tests.live.faults [--address http://127.0.0.1:7860] [--checkpoint NAME] [--size PX]
 
 A1111 or Forge with this extension, started with --api; where A1111 has sd-webui-controlnet, and then
-`tests/live/instruments` too, what happens beside it is checked. Prints a line for each check and exits with 1 where one
-fails.
+`tests/live/instruments` too, what happens beside it is checked, last: the blocks that its units leave patched keep
+token merging off from then on, so start with a webui in which none has been used. Prints a line for each check and
+exits with 1 where one fails.
 """
 
 from __future__ import annotations
@@ -142,9 +143,11 @@ def company(checks: Checks) -> None:
     look = np.zeros((256, 256, 3), np.uint8)
     look[:128] = 255
     if not checks.forge:
+        unmerged = checks.draw()[0]
         with checks.options(token_merging_ratio=0.5):
             checks.acts("token merging")
             plain, masked = checks.draw()[0], checks.draw({**UNIT, "look": png(look)})[0]
+            checks.say("token merging is at work", distance(plain, unmerged) > 0)
             refused = "token merging" in checks.note and distance(masked, plain) == 0
             checks.say("a mask with token merging is refused in one line", refused, checks.note)
         with checks.options(hypertile_enable_unet=True, hypertile_max_tile_unet=128):
