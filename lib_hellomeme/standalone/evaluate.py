@@ -18,7 +18,9 @@ from lib_hellomeme.standalone.evaluation import (
     NO_CONTROL,
     NO_REFERENCE,
     SLIDERS,
+    TEXT,
     TRUTH,
+    UNITS,
     VARIANTS,
     Artist,
     Case,
@@ -29,9 +31,9 @@ from lib_hellomeme.standalone.evaluation import (
 from lib_hellomeme.standalone.host import EmbeddedHost
 from lib_hellomeme.standalone.pictures import check_picture_path, save_picture
 from lib_hellomeme.standalone.sheet import contact_sheet
-from lib_hellomeme.standalone.world import WORLD, need_world
+from lib_hellomeme.standalone.world import NEEDED, NEEDED_FOR_UNITS, WORLD, need_world
 from lib_hellomeme.training.base import CHECKPOINT
-from lib_hellomeme.training.measure import EXPRESSIONS, MeasuringNetwork, load_measuring_network, own_error
+from lib_hellomeme.training.measure import EXPRESSIONS, load_measuring_network, own_error
 from lib_hellomeme.training.measuring import FILE
 
 SHOWN = 8  # cases on the sheet
@@ -45,6 +47,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     add("--world", type=Path, default=WORLD, metavar="DIR", help="the drawn world's weights (%(default)s)")
     add("--count", type=int, default=64, metavar="N", help="unseen people (%(default)s)")
     add("--sweep", type=int, default=8, metavar="N", help="of them, at every value of every slider (%(default)s)")
+    add("--references", action="store_true", help="reference units alone: nothing that needs HelloMeme's networks")
     add("--seed", type=int, default=1000, metavar="S", help="which people (%(default)s)")
     add("--json", action="store_true", help="write the report to standard output for machines")
     add("--sheet", metavar="PICTURE", help="also draw the first cases on one sheet")
@@ -69,6 +72,7 @@ def run(arguments: argparse.Namespace) -> None:
         steps=arguments.steps,
         cfg=arguments.cfg,
         device=arguments.device,
+        references=arguments.references,
     )
     if arguments.sheet:
         save_picture(contact_sheet(rows, side=arguments.size), arguments.sheet)
@@ -84,17 +88,23 @@ def evaluate(
     steps: int = 20,
     cfg: float = 3.0,
     device: str | None = None,
+    references: bool = False,
 ) -> tuple[Report, list[list[tuple[str, np.ndarray]]]]:
-    """The report, and rows of labelled pictures. Both follow from the arguments and the weights alone."""
-    folder = need_world(world)
+    """The report, and rows of labelled pictures. Both follow from the arguments and the weights alone.
+
+    With `references` the world may lack HelloMeme's networks: plain text-to-image and the sliders of reference units.
+    """
+    folder = need_world(world, NEEDED_FOR_UNITS if references else NEEDED)
+    names = (TRUTH, TEXT) if references else VARIANTS
+    moved = {name: slider for name, slider in SLIDERS.items() if name in UNITS or not references}
     network = load_measuring_network(folder / FILE)
     host = EmbeddedHost(folder / CHECKPOINT, folder, device=device)
     cases = [unseen_case(seed, index, size) for index in range(count)]
-    drawn = (len(VARIANTS) - 1) * count + sum(len(slider.values) for slider in SLIDERS.values()) * swept
+    drawn = (len(names) - 1) * count + sum(len(slider.values) for slider in moved.values()) * swept
     with tqdm(total=drawn, desc="Evaluating", unit="picture", file=sys.stderr, mininterval=1.0) as bar:
         artist = Artist(host, size, steps, cfg, bar.update)
-        pictures = {name: [artist.variant(name, case) for case in cases] for name in VARIANTS}
-        sliders = sweeps(artist, network, cases[:swept])
+        pictures = {name: [artist.variant(name, case) for case in cases] for name in names}
+        sliders = {name: sweep(slider, artist, network, cases[:swept]) for name, slider in moved.items() if swept}
     variants = {name: score(network, cases, row) for name, row in pictures.items()}
     report = {
         "seed": seed,
@@ -111,14 +121,20 @@ def evaluate(
     return report, [shown(case, pictures, index) for index, case in enumerate(cases[:SHOWN])]
 
 
-def sweeps(artist: Artist, network: MeasuringNetwork, cases: Sequence[Case]) -> dict[str, list[dict[str, Any]]]:
-    return {name: sweep(slider, artist, network, cases) for name, slider in SLIDERS.items()} if cases else {}
-
-
 def bounds(
     variants: Mapping[str, Mapping[str, float]], sliders: Mapping[str, Sequence[Mapping[str, Any]]]
 ) -> dict[str, dict[str, Any]]:
     """What the project promises, by sentence: the number, its limit, and whether it is kept."""
+    kept: dict[str, dict[str, Any]] = {}
+    for name, effects in sliders.items():
+        for effect in effects:
+            kept[f"{name}: {effect['moves']}, monotone"] = {
+                "number": float(effect["monotone"]),
+                "limit": 1.0,
+                "kept": effect["monotone"],
+            }
+    if FULL not in variants:
+        return kept
     full = variants[FULL]
     most: dict[str, tuple[float, float]] = {
         "pose error, degrees": (full["pose"], POSE_LIMIT),
@@ -128,7 +144,7 @@ def bounds(
             SHARE_LIMIT,
         ),
     }
-    kept = {
+    kept |= {
         name: {"number": round(value, 4), "limit": round(limit, 4), "kept": value <= limit}
         for name, (value, limit) in most.items()
     }
@@ -138,13 +154,6 @@ def bounds(
             "limit": CORRELATION_LIMIT,
             "kept": full[name] >= CORRELATION_LIMIT,
         }
-    for name, effects in sliders.items():
-        for effect in effects:
-            kept[f"{name}: {effect['moves']}, monotone"] = {
-                "number": float(effect["monotone"]),
-                "limit": 1.0,
-                "kept": effect["monotone"],
-            }
     return kept
 
 
@@ -155,7 +164,8 @@ def ratio(value: float, whole: float) -> float:
 def shown(case: Case, pictures: Mapping[str, Sequence[np.ndarray]], index: int) -> list[tuple[str, np.ndarray]]:
     """A row of the sheet."""
     given = [("reference", case.portrait.reference.picture), ("driver", case.portrait.driving.picture)]
-    return given + [(name, pictures[name][index]) for name in (FULL, TRUTH, NO_REFERENCE, NO_CONTROL, VARIANTS[-1])]
+    order = (FULL, TRUTH, NO_REFERENCE, NO_CONTROL, TEXT)
+    return given + [(name, pictures[name][index]) for name in order if name in pictures]
 
 
 def as_text(report: Report) -> str:

@@ -285,12 +285,13 @@ SLIDERS: Mapping[str, Slider] = {
         lambda artist, case, value: artist.reenact(case, expression_weight=value),
         (Effect("share of the way to the driver's expression", expressed),),
     ),
-    # The prompt names another person than the reference shows.
+    # The prompt says nothing: at weight 0 this is plain text-to-image.
     "reference-only weight": Slider(
         (0.0, 0.2, 0.4, 0.7, 1.0),
-        lambda artist, case, value: artist.with_unit(case, case.driver.caption, weight=value),
+        lambda artist, case, value: artist.with_unit(case, "", weight=value),
         (Effect("identity error", unlike_reference, rises=False),),
     ),
+    # The prompt names another person than the reference shows.
     "style fidelity": Slider(
         WEIGHTS,
         lambda artist, case, value: artist.with_unit(case, case.driver.caption, fidelity=value),
@@ -300,3 +301,4 @@ SLIDERS: Mapping[str, Slider] = {
         ),
     ),
 }
+UNITS = ("reference-only weight", "style fidelity")  # the sliders that need the checkpoint alone

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from pathlib import Path
 
 from lib_hellomeme.errors import MissingFileError
@@ -13,6 +14,7 @@ WORLD = Path(__file__).parents[2] / "demo_world"
 
 NETWORKS = tuple(f"{name}.safetensors" for name in adapters.FILES)
 NEEDED = (CHECKPOINT, *NETWORKS, measuring.FILE)
+NEEDED_FOR_UNITS = (CHECKPOINT, measuring.FILE)
 MOTION = (motion.MOTION_FILE, motion.ANIMATEDIFF_FILE)
 LORA = style.FILE
 
@@ -22,9 +24,9 @@ def has_world(folder: Path = WORLD) -> bool:
     return all((folder / name).is_file() for name in NEEDED)
 
 
-def need_world(folder: Path = WORLD) -> Path:
-    """The folder. Raises MissingFileError naming the first file that is not in it."""
-    for name in NEEDED:
+def need_world(folder: Path = WORLD, names: Sequence[str] = NEEDED) -> Path:
+    """The folder. Raises MissingFileError naming the first of these files that is not in it."""
+    for name in names:
         if not (folder / name).is_file():
             raise MissingFileError(
                 f"the drawn world's {name} is not in {folder}: train it (python -m lib_hellomeme train --help), "

@@ -22,6 +22,9 @@ from lib_hellomeme.standalone.evaluation import (
     NO_CONTROL,
     NO_REFERENCE,
     SLIDERS,
+    TEXT,
+    TRUTH,
+    UNITS,
     VARIANTS,
     arc,
     correlation,
@@ -35,7 +38,7 @@ from lib_hellomeme.standalone.evaluation import (
     unseen_case,
 )
 from lib_hellomeme.standalone.random_weights import write_checkpoint, write_networks
-from lib_hellomeme.standalone.world import NEEDED, has_world
+from lib_hellomeme.standalone.world import NEEDED, NEEDED_FOR_UNITS, has_world
 from lib_hellomeme.training.identity import Identity
 from lib_hellomeme.training.measure import HAIR_SHAPES, Measured, MeasuringNetwork, region_colours, true_shapes
 from lib_hellomeme.training.people import Rendering, render
@@ -194,6 +197,18 @@ def test_the_command_writes_the_same_report_twice(random_world: Path, tmp_path: 
     assert "2 unseen people, seed 5" in text
     assert "NOT KEPT" in text
     assert all(name in text for name in (*VARIANTS, *SLIDERS))
+
+
+def test_reference_units_alone_need_no_networks(random_world: Path, tmp_path: Path, capsys: pytest.CaptureFixture):
+    for name in NEEDED_FOR_UNITS:
+        (tmp_path / name).symlink_to(random_world / name)
+    size = ["--size", "64", "--steps", "1", "--device", "cpu"]
+    words = ["evaluate", "--world", str(tmp_path), "--count", "2", "--sweep", "2", "--references", "--json", *size]
+    assert main(words) == 0
+    report = json.loads(capsys.readouterr().out)
+    assert set(report["variants"]) == {TRUTH, TEXT}
+    assert set(report["sliders"]) == set(UNITS)
+    assert "style fidelity" in as_text(report)
 
 
 def test_what_cannot_be_evaluated_is_one_line(tmp_path: Path, capsys: pytest.CaptureFixture):
