@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import multiprocessing
+import os
 from collections.abc import Callable, Iterable, Iterator
 from concurrent.futures import Future, ProcessPoolExecutor
 from dataclasses import dataclass, replace
@@ -77,7 +78,7 @@ def draw_people(
         yield from map(draw, indices)
         return
     context = multiprocessing.get_context("spawn")
-    with ProcessPoolExecutor(workers, context, initializer=cv2.setNumThreads, initargs=(1,)) as pool:
+    with ProcessPoolExecutor(workers, context, initializer=_begin_worker) as pool:
         remaining = iter(indices)
         pending: list[Future[Person]] = [pool.submit(draw, index) for index in islice(remaining, 16 * workers)]
         try:
@@ -87,6 +88,13 @@ def draw_people(
                 yield person
         finally:
             pool.shutdown(cancel_futures=True)
+
+
+def _begin_worker() -> None:
+    cv2.setNumThreads(1)
+    if hasattr(os, "sched_setaffinity"):
+        # Where OpenMP pins the parent's thread (OMP_PROC_BIND), all workers would share its core.
+        os.sched_setaffinity(0, range(os.cpu_count() or 1))
 
 
 def comic(rendering: Rendering) -> np.ndarray:
