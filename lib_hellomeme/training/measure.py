@@ -40,6 +40,8 @@ EXPRESSIONS: dict[str, tuple[str, ...]] = {
     "smile": ("mouthSmileLeft", "mouthSmileRight"),
     "brows up": ("browInnerUp", "browOuterUpLeft", "browOuterUpRight"),
 }
+# In training these coefficients weigh more than the others.
+COEFFICIENT_WEIGHTS = torch.tensor([4.0 if name in sum(EXPRESSIONS.values(), ()) else 1.0 for name in ARKIT_NAMES])
 
 
 class MeasuringNetwork(nn.Module):
@@ -186,7 +188,8 @@ def measuring_loss(found: Mapping[str, Tensor], people: Sequence[Person]) -> Ten
     regions = F.interpolate(regions, size=found["regions"].shape[-2:], mode="nearest")[:, 0].long()
     return (
         20.0 * F.mse_loss(found["rotation"].float(), rotation.to(device))
-        + 10.0 * F.mse_loss(found["coefficients"].float(), coefficients.to(device))
+        + 10.0
+        * (COEFFICIENT_WEIGHTS.to(device) * (found["coefficients"].float() - coefficients.to(device)) ** 2).mean()
         + F.cross_entropy(found["regions"].float(), regions.to(device))
         + 0.3 * F.cross_entropy(found["hair"].float(), torch.tensor(hair, device=device))
         + 0.3 * F.binary_cross_entropy_with_logits(found["attributes"].float(), torch.tensor(attributes, device=device))
