@@ -160,15 +160,20 @@ class ControlProjection(nn.Module):
     def forward(self, features: Sequence[Tensor]) -> dict[str, Tensor]:
         """Maps at H/64, H/32, H/16, H/8 to residuals by site."""
         eighth, quarter, half, whole = features  # of the latents' size
+        maps = (half, quarter, eighth, eighth, eighth, quarter, half, whole)
+        return {site: layer(given) for (site, layer), given in zip(self.sites().items(), maps, strict=True)}
+
+    def sites(self) -> dict[str, nn.Module]:
+        """The projectors by the UNet site that each adds to."""
         return {
-            "down.0": self.map320_to_320(half),
-            "down.1": self.map640_to_640(quarter),
-            "down.2": self.map1280_to_1280_2(eighth),
-            "down.3": self.map1280_to_1280_3(eighth),
-            "up.0": self.map1280_to_1280(eighth),
-            "up.1": self.map640_to_1280(quarter),
-            "up.2": self.map320_to_1280(half),
-            "up.3": self.map320_to_640(whole),
+            "down.0": self.map320_to_320,
+            "down.1": self.map640_to_640,
+            "down.2": self.map1280_to_1280_2,
+            "down.3": self.map1280_to_1280_3,
+            "up.0": self.map1280_to_1280,
+            "up.1": self.map640_to_1280,
+            "up.2": self.map320_to_1280,
+            "up.3": self.map320_to_640,
         }
 
 

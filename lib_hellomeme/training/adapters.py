@@ -7,19 +7,21 @@ and expression. The taps stand where the recipe's stand.
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import NamedTuple
 
 import numpy as np
 import torch
 from safetensors.torch import load_file
-from torch import Tensor
+from torch import Tensor, nn
 
 from lib_hellomeme.errors import MissingFileError
 from lib_hellomeme.face.condition import condition_input
 from lib_hellomeme.face.track import FaceFrame
+from lib_hellomeme.networks.control import KnittedProjector
 from lib_hellomeme.networks.expression import ArkitExpression
-from lib_hellomeme.networks.reference import ReferenceLayer
+from lib_hellomeme.networks.reference import ReferenceLayer, STKReference
 from lib_hellomeme.recipes.hellomeme import Reenactment, control_features
 from lib_hellomeme.taps.bank import Bank, record, write
 from lib_hellomeme.taps.residual import add_residual
@@ -32,16 +34,20 @@ from lib_hellomeme.training.base import (
     people_pool,
     random_timesteps,
 )
+from lib_hellomeme.training.beginnings import unit_outputs
 from lib_hellomeme.training.data import Person
 from lib_hellomeme.training.diffusion import add_noise, ddim, guided, seeded, velocity_loss
 from lib_hellomeme.training.loop import Recipe, Run, save_network
-from lib_hellomeme.training.models import Adapters, CheckpointTools
+from lib_hellomeme.training.models import Adapters, CheckpointTools, silence
 from lib_hellomeme.training.pool import Pool, decode, encode, sheet
 from lib_hellomeme.unet.diffusers import DiffusersPort
 from lib_hellomeme.unet.port import Call, Port, Rows, Tap
 
 UNCOND_DROP = 0.12  # rows as guidance's other side sees them: no caption, no reference, nobody's control
 CAPTION_DROP = 0.5  # rows that lose the caption alone: who is drawn is to be learned from the reference
+BEGINNING = 32  # rows that the first weights are fitted to
+ADDED = 0.1  # what new networks add, in deviations of the UNet's features at each site
+SHARP = 1.5  # deviation of new queries and keys: attention that chooses from the beginning
 FILES = ("hm5c_reference", "hm5_control_base", "hm5c_control_proj")
 
 
@@ -55,6 +61,15 @@ class Heads(NamedTuple):
         return Heads(self.condition.to(device), self.coefficients.to(device))
 
 
+class Seen(NamedTuple):
+    """What is denoised, and what the networks are given: reference (n, 4, h, w), zeros where uncond."""
+
+    call: Call
+    reference: Tensor
+    own: Heads  # the reference's
+    target: Heads
+
+
 class AdapterStage:
     """The loss is the base model's, with another view of the person as the reference."""
 
@@ -66,15 +81,21 @@ class AdapterStage:
             network.to(run.device).eval().requires_grad_(False)
         self.port = DiffusersPort(self.model.unet)
         self.pool = people_pool(recipe, run, tools, self.model.vae)
-        self.networks = Adapters()
         self.empty = torch.tensor(tools.tokens(""))
+        self.networks = Adapters().to(run.device)
+        begin_adapters(self.port, self.networks, self._batch(replace(recipe, batch=BEGINNING), recipe.steps)[0])
 
     def loss(self, step: int) -> Tensor:
+        seen, latents, noise = self._batch(self.recipe, step)
+        return velocity_loss(predict_velocity(self.port, self.networks, seen), latents, noise, seen.call.timestep)
+
+    def _batch(self, recipe: Recipe, step: int) -> tuple[Seen, Tensor, Tensor]:
+        """What a step sees, its latents and the noise in them."""
         device = self.run.device
-        latents, tokens, (people, views) = chosen_views(self.pool, self.recipe, step)
-        steps = np.random.default_rng([self.recipe.seed, step, 1]).integers(1, self.recipe.views, size=len(views))
-        others = (views + steps) % self.recipe.views
-        generator = seeded(self.recipe.seed, step)
+        latents, tokens, (people, views) = chosen_views(self.pool, recipe, step)
+        steps = np.random.default_rng([recipe.seed, step, 1]).integers(1, recipe.views, size=len(views))
+        others = (views + steps) % recipe.views
+        generator = seeded(recipe.seed, step)
         noise, timestep = torch.randn(latents.shape, generator=generator), random_timesteps(len(latents), generator)
         chance = torch.rand(len(latents), generator=generator)
         uncond = chance < UNCOND_DROP
@@ -85,11 +106,8 @@ class AdapterStage:
         rows = Rows(tuple(uncond.tolist()))
         latents, noise, timestep = latents.to(device), noise.to(device), timestep.to(device)
         call = Call(add_noise(latents, noise, timestep), timestep, context, rows)
-        own, target = (
-            heads_of(self.pool, people, shown, uncond, self.recipe.size).to(device) for shown in (others, views)
-        )
-        predicted = predict_velocity(self.port, self.networks, call, reference.to(device), own, target)
-        return velocity_loss(predicted, latents, noise, timestep)
+        own, target = (heads_of(self.pool, people, shown, uncond, recipe.size).to(device) for shown in (others, views))
+        return Seen(call, reference.to(device), own, target), latents, noise
 
     def validate(self) -> np.ndarray:
         """Through the recipe, as users run it: references, drivers as the truth has them, what is drawn."""
@@ -151,20 +169,44 @@ def load_adapters(folder: Path, device: torch.device) -> Adapters:
     return networks.to(device).eval().requires_grad_(False)
 
 
-def predict_velocity(
-    port: Port, networks: Adapters, call: Call, reference: Tensor, own: Heads, target: Heads
-) -> Tensor:
+@torch.no_grad()
+def begin_adapters(port: Port, networks: Adapters, seen: Seen) -> None:
+    """First weights that hand on what they are given, in `seen`, and add a little of it to the UNet's features."""
+    bank: Bank = {}
+    projectors = networks.control.projection.sites()
+    port.run(seen.call, [record(site, bank) for site in projectors])
+    added = {
+        site: ADDED * float((hidden - hidden.mean(dim=(0, 2, 3), keepdim=True)).std()) for site, hidden in bank.items()
+    }
+    deviations: dict[nn.Module, float] = {
+        layer: SHARP for name, layer in networks.named_modules() if name.endswith(("to_q", "to_k"))
+    }
+    for site, projector in projectors.items():
+        assert isinstance(projector, KnittedProjector)
+        deviations |= {projector.proj: added[site], projector.attn.proj: added[site]}
+    for site, layer in networks.reference.sites().items():
+        assert isinstance(layer, STKReference)
+        deviations[layer.attn.proj] = added[site]
+        for attention in (layer.attn_ref.attnx, layer.attn_ref.attny):
+            attention.to_k.load_state_dict(attention.to_q.state_dict())  # each place of the reference asks for itself
+    silence(networks.control.base.face_proj.linear_2)  # drawn people have no photos of face parts
+    with unit_outputs(networks, deviations):
+        predict_velocity(port, networks, seen)
+
+
+def predict_velocity(port: Port, networks: Adapters, seen: Seen) -> Tensor:
     """What the UNet predicts of the call's rows under the recipe's taps, with a graph back to the networks.
 
     The write pass is taken as given: a gradient through it would cost a second pass back through the UNet.
     """
-    layers = networks.reference.sites()
+    call, layers = seen.call, networks.reference.sites()
     bank: Bank = {}
     with torch.no_grad():
-        written = Call(reference, torch.zeros_like(call.timestep), call.context, call.rows)
-        write(port, written, bank, [record(site, bank) for site in layers], add_control(control_of(networks, own)))
+        written = Call(seen.reference, torch.zeros_like(call.timestep), call.context, call.rows)
+        control = add_control(control_of(networks, seen.own))
+        write(port, written, bank, [record(site, bank) for site in layers], control)
     reads = [_read(site, layer, bank) for site, layer in layers.items()]
-    return port.run(call, [*add_control(control_of(networks, target)), *reads])
+    return port.run(call, [*add_control(control_of(networks, seen.target)), *reads])
 
 
 def control_of(networks: Adapters, heads: Heads) -> dict[str, Tensor]:

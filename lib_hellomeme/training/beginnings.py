@@ -1,12 +1,19 @@
-"""First weights from which the narrow VAE learns sooner than from random ones: it begins with colours.
+"""First weights from which narrow networks learn sooner than from random ones.
 
-GroupNorm takes the mean and the scale of each group of channels away, and with few channels a group it takes thousands
-of steps until colours get through at all. A group (v, -v, K, -K) keeps both: its mean is 0, and its deviation hardly
-depends on v where K is large. silu(x) - silu(-x) = x makes the way through an activation linear.
+The VAE begins with colours. GroupNorm takes the mean and the scale of each group of channels away, and with few
+channels a group it takes thousands of steps until colours get through at all. A group (v, -v, K, -K) keeps both: its
+mean is 0, and its deviation hardly depends on v where K is large. silu(x) - silu(-x) = x makes the way through an
+activation linear.
+
+Other networks begin with outputs of deviation 1 in each layer: data-dependent initialisation (Salimans, Kingma 2016,
+section 3). With PyTorch's own first weights the knitted layers, which have no way around their attention, hand on next
+to nothing of what they are given.
 """
 
 from __future__ import annotations
 
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
 from typing import TYPE_CHECKING
 
 import torch
@@ -50,6 +57,37 @@ def begin_with_colours(vae: AutoencoderKL) -> AutoencoderKL:
         _go_on(block.upsamplers[0].conv, places=(1,))
     _leave(vae.decoder.conv_out, torch.eye(3))
     return vae
+
+
+@contextmanager
+def unit_outputs(network: nn.Module, others: Mapping[nn.Module, float]) -> Iterator[None]:
+    """While this lasts, the first call of each linear layer and convolution in `network` scales its weights so that
+    what it gives has deviation 1, or that of `others`, and mean 0 where it has biases; the call goes on with that."""
+
+    @torch.no_grad()
+    def begin(layer: nn.Module, given: object, output: Tensor) -> Tensor:
+        handles.pop(layer).remove()
+        assert isinstance(layer, nn.Linear | nn.Conv2d)
+        channels = 1 if isinstance(layer, nn.Conv2d) else output.ndim - 1
+        mean = output.mean(dim=[axis for axis in range(output.ndim) if axis != channels], keepdim=True)
+        deviation = float((output - mean).std())
+        if deviation <= 1e-5 * float(output.abs().max()):
+            return output  # silent, or given the same everywhere
+        factor = others.get(layer, 1.0) / deviation
+        layer.weight *= factor
+        if layer.bias is None:
+            return output * factor
+        layer.bias -= mean.flatten()
+        layer.bias *= factor
+        return (output - mean) * factor
+
+    layers = [layer for layer in network.modules() if isinstance(layer, nn.Linear | nn.Conv2d)]
+    handles = {layer: layer.register_forward_hook(begin) for layer in layers}
+    try:
+        yield
+    finally:
+        for handle in handles.values():
+            handle.remove()
 
 
 def _silence_branches(vae: AutoencoderKL) -> None:

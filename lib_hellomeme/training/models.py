@@ -136,17 +136,12 @@ def new_text_encoder() -> CLIPTextModel:
 
 
 class Adapters(nn.Module):
-    """v5c's reference and control networks at the narrow UNet's widths. At first they add nothing."""
+    """v5c's reference and control networks at the narrow UNet's widths."""
 
     def __init__(self) -> None:
         super().__init__()
         self.reference = ReferenceAdapter(WIDTHS)
         self.control = ProjectedControl(ControlBase(WIDTHS, CONTROL_CONTEXT_WIDTH), ControlProjection(WIDTHS))
-        for layer in self.reference.reference_modules_up:
-            silence(layer.attn.proj)
-        for projector in self.control.projection.children():
-            silence(projector.proj)
-            silence(projector.attn.proj)
 
     def parts(self) -> tuple[nn.Module, nn.Module, nn.Module]:
         """As they are published: reference, control base, control projection."""

@@ -20,7 +20,17 @@ from lib_hellomeme.standalone.checkpoint import load_checkpoint
 from lib_hellomeme.standalone.lora import add_lora
 from lib_hellomeme.standalone.prompts import encode_prompt
 from lib_hellomeme.standalone.world import LORA, MOTION, NEEDED
-from lib_hellomeme.training.adapters import AdapterStage, Heads, heads_of, predict_velocity
+from lib_hellomeme.taps.bank import Bank, record
+from lib_hellomeme.training.adapters import (
+    ADDED,
+    AdapterStage,
+    Heads,
+    Seen,
+    begin_adapters,
+    control_of,
+    heads_of,
+    predict_velocity,
+)
 from lib_hellomeme.training.autoencoder import UNSEEN, load_vae
 from lib_hellomeme.training.base import BaseStage
 from lib_hellomeme.training.command import STAGES
@@ -158,20 +168,34 @@ def test_gradients_reach_every_adapter_tensor_and_no_base_tensor(port: Diffusers
     latents, reference = torch.randn(2, 2, 4, 16, 16, generator=seeded(3))
     call = Call(latents, torch.tensor([300, 700]), torch.randn(2, 77, 64, generator=seeded(4)), rows)
     with mixed_precision("cpu", enabled=half):
-        predicted = predict_velocity(port, networks, call, reference, heads(5, rows.uncond), heads(6, rows.uncond))
+        seen = Seen(call, reference, heads(5, rows.uncond), heads(6, rows.uncond))
+        predicted = predict_velocity(port, networks, seen)
     predicted.float().square().mean().backward()
     silent = {name for name, value in networks.named_parameters() if value.grad is None or not value.grad.any()}
     assert {name for name in silent if not name.startswith(WITHOUT_GRADIENT)} == set()
     assert all(parameter.grad is None for parameter in port.unet.parameters())
 
 
-def test_new_adapters_change_nothing(port: DiffusersPort) -> None:
-    rows = Rows((False,))
-    latents, reference = torch.randn(2, 1, 4, 16, 16, generator=seeded(3))
-    call = Call(latents, torch.tensor([300]), torch.randn(1, 77, 64, generator=seeded(4)), rows)
+def test_new_adapters_add_a_little_of_what_they_are_given(port: DiffusersPort) -> None:
+    rows = Rows((False,) * 4)
+    latents, reference = torch.randn(2, 4, 4, 16, 16, generator=seeded(3))
+    call = Call(latents, torch.tensor([100, 300, 500, 900]), torch.randn(4, 77, 64, generator=seeded(4)), rows)
+    own, target = heads(5, rows.uncond), heads(6, rows.uncond)
+    torch.manual_seed(0)
+    networks = Adapters()
+    begin_adapters(port, networks, Seen(call, reference, own, target))
+    features: Bank = {}
+    sites = list(networks.control.projection.sites())
     with torch.no_grad():
-        changed = predict_velocity(port, Adapters(), call, reference, heads(5, (False,)), heads(6, (False,)))
-        torch.testing.assert_close(changed, port.run(call), rtol=0, atol=0)
+        port.run(call, [record(site, features) for site in sites])
+        for site, added in control_of(networks, target).items():
+            deviation = (features[site] - features[site].mean(dim=(0, 2, 3), keepdim=True)).std()
+            assert 0.5 * ADDED < added.std() / deviation < 3 * ADDED, site
+            assert added.std(dim=0).mean() > 0.1 * added.std(), site  # it differs from row to row
+        known = Seen(call, reference, own, target)
+        changed = predict_velocity(port, networks, known)
+        for other in (known._replace(target=own), known._replace(reference=latents)):
+            assert (predict_velocity(port, networks, other) - changed).std() > 1e-3 * changed.std()
 
 
 def test_training_sees_what_the_recipe_draws(port: DiffusersPort) -> None:
@@ -186,7 +210,7 @@ def test_training_sees_what_the_recipe_draws(port: DiffusersPort) -> None:
 
     with torch.no_grad():
         seen = torch.cat([torch.zeros_like(reference), reference])
-        trained = predict_velocity(port, networks, call, seen, own, target)
+        trained = predict_velocity(port, networks, Seen(call, seen, own, target))
         reenactment = Reenactment(port, networks.reference.sites(), reference, control(target), control(own))
         with port.attach(reenactment.taps(), lambda *_: call, reenactment.begin):
             drawn = port.unet(call.sample, call.timestep, call.context).sample
