@@ -9,10 +9,13 @@ import torch
 
 from lib_hellomeme.standalone.checkpoint import StableDiffusion, load_checkpoint
 from lib_hellomeme.standalone.drawing import Drawing, draw
+from lib_hellomeme.standalone.evaluation import Artist, unlike_reference, unseen_case
+from lib_hellomeme.standalone.host import EmbeddedHost
 from lib_hellomeme.standalone.world import WORLD
 from lib_hellomeme.training.base import CHECKPOINT
 from lib_hellomeme.training.data import FEATURES, Person, Request, draw_people
-from lib_hellomeme.training.measuring import through
+from lib_hellomeme.training.measure import MeasuringNetwork, load_measuring_network, own_error
+from lib_hellomeme.training.measuring import FILE, through
 from lib_hellomeme.training.people import Region
 from lib_hellomeme.training.pool import encode
 
@@ -20,6 +23,11 @@ from lib_hellomeme.training.pool import encode
 @pytest.fixture(scope="module")
 def model() -> StableDiffusion:
     return load_checkpoint(WORLD / CHECKPOINT)
+
+
+@pytest.fixture(scope="module")
+def network() -> MeasuringNetwork:
+    return load_measuring_network(WORLD / FILE)
 
 
 @pytest.fixture(scope="module")
@@ -66,3 +74,19 @@ def test_captions_say_who_is_drawn(model: StableDiffusion, people: list[Person])
         error = np.linalg.norm(shown[:, None] - colours, axis=2)
         own, other = error.diagonal(), error[~np.eye(len(people), dtype=bool)]
         assert own.mean() < 0.5 * other.mean(), region
+
+
+def test_measuring_tells_pose_expression_and_identity(network: MeasuringNetwork) -> None:
+    own = own_error(network, seed=90211, count=48)
+    assert own["pose"] < 4
+    assert min(own["jaw open"], own["eyes closed"]) > 0.85
+    assert own["same person"] < 0.15 * own["other person"]
+
+
+def test_reference_only_draws_the_reference(network: MeasuringNetwork) -> None:
+    """With an empty prompt, more of the person the further the unit's weight goes; at 0 this is plain text-to-image."""
+    cases = [unseen_case(90210, index, 128) for index in range(8)]
+    artist = Artist(EmbeddedHost(WORLD / CHECKPOINT, WORLD, device="cpu"), 128, 10, 3.0, lambda: None)
+    pictures = [[artist.with_unit(case, "", weight=weight) for case in cases] for weight in (0.0, 1.0)]
+    plain, whole = unlike_reference(network, cases, pictures)
+    assert whole < 0.8 * plain
