@@ -160,8 +160,9 @@ class ControlProjection(nn.Module):
     def forward(self, features: Sequence[Tensor]) -> dict[str, Tensor]:
         """Maps at H/64, H/32, H/16, H/8 to residuals by site."""
         eighth, quarter, half, whole = features  # of the latents' size
-        maps = (half, quarter, eighth, eighth, eighth, quarter, half, whole)
-        return {site: layer(given) for (site, layer), given in zip(self.sites().items(), maps, strict=True)}
+        maps = {"down.0": half, "down.1": quarter, "down.2": eighth, "down.3": eighth}
+        maps |= {"up.0": eighth, "up.1": quarter, "up.2": half, "up.3": whole}
+        return {site: projector(maps[site]) for site, projector in self.sites().items()}
 
     def sites(self) -> dict[str, nn.Module]:
         """The projectors by the UNet site that each adds to."""

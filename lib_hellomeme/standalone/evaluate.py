@@ -96,15 +96,17 @@ def evaluate(
     """
     folder = need_world(world, NEEDED_FOR_UNITS if references else NEEDED)
     names = (TRUTH, TEXT) if references else VARIANTS
-    moved = {name: slider for name, slider in SLIDERS.items() if name in UNITS or not references}
+    swept_sliders = {name: slider for name, slider in SLIDERS.items() if name in UNITS or not references}
     network = load_measuring_network(folder / FILE)
     host = EmbeddedHost(folder / CHECKPOINT, folder, device=device)
     cases = [unseen_case(seed, index, size) for index in range(count)]
-    drawn = (len(names) - 1) * count + sum(len(slider.values) for slider in moved.values()) * swept
+    drawn = (len(names) - 1) * count + sum(len(slider.values) for slider in swept_sliders.values()) * swept
     with tqdm(total=drawn, desc="Evaluating", unit="picture", file=sys.stderr, mininterval=1.0) as bar:
         artist = Artist(host, size, steps, cfg, bar.update)
         pictures = {name: [artist.variant(name, case) for case in cases] for name in names}
-        sliders = {name: sweep(slider, artist, network, cases[:swept]) for name, slider in moved.items() if swept}
+        sliders = {
+            name: sweep(slider, artist, network, cases[:swept]) for name, slider in swept_sliders.items() if swept
+        }
     variants = {name: score(network, cases, row) for name, row in pictures.items()}
     report = {
         "seed": seed,

@@ -92,8 +92,8 @@ def draw_people(
 
 def _begin_worker() -> None:
     cv2.setNumThreads(1)
-    if hasattr(os, "sched_setaffinity"):
-        # Where OpenMP pins the parent's thread (OMP_PROC_BIND), all workers would share its core.
+    if "OMP_PROC_BIND" in os.environ and hasattr(os, "sched_setaffinity"):
+        # OpenMP has pinned the parent's thread, and all workers would share its core.
         os.sched_setaffinity(0, range(os.cpu_count() or 1))
 
 

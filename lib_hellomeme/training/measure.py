@@ -41,7 +41,8 @@ EXPRESSIONS: dict[str, tuple[str, ...]] = {
     "brows up": ("browInnerUp", "browOuterUpLeft", "browOuterUpRight"),
 }
 # In training these coefficients weigh more than the others.
-COEFFICIENT_WEIGHTS = torch.tensor([4.0 if name in sum(EXPRESSIONS.values(), ()) else 1.0 for name in ARKIT_NAMES])
+_LOOKED_AT = {name for parts in EXPRESSIONS.values() for name in parts}
+COEFFICIENT_WEIGHTS = torch.tensor([4.0 if name in _LOOKED_AT else 1.0 for name in ARKIT_NAMES])
 
 
 class MeasuringNetwork(nn.Module):
@@ -183,13 +184,13 @@ def measuring_loss(found: Mapping[str, Tensor], people: Sequence[Person]) -> Ten
     device = found["rotation"].device
     rotation = torch.tensor(np.stack([person.faces[0].rotation for person in people]), dtype=torch.float32)
     coefficients = torch.tensor(np.stack([person.faces[0].coefficients for person in people]), dtype=torch.float32)
+    weighted = COEFFICIENT_WEIGHTS.to(device) * (found["coefficients"].float() - coefficients.to(device)).square()
     hair, attributes = zip(*(true_shapes(person.identity) for person in people), strict=True)
     regions = torch.from_numpy(np.stack([person.regions[0] for person in people]))[:, None].float()
     regions = F.interpolate(regions, size=found["regions"].shape[-2:], mode="nearest")[:, 0].long()
     return (
         20.0 * F.mse_loss(found["rotation"].float(), rotation.to(device))
-        + 10.0
-        * (COEFFICIENT_WEIGHTS.to(device) * (found["coefficients"].float() - coefficients.to(device)) ** 2).mean()
+        + 10.0 * weighted.mean()
         + F.cross_entropy(found["regions"].float(), regions.to(device))
         + 0.3 * F.cross_entropy(found["hair"].float(), torch.tensor(hair, device=device))
         + 0.3 * F.binary_cross_entropy_with_logits(found["attributes"].float(), torch.tensor(attributes, device=device))
