@@ -36,15 +36,19 @@ from lib_hellomeme.training.base import (
 )
 from lib_hellomeme.training.beginnings import unit_outputs
 from lib_hellomeme.training.data import Person
-from lib_hellomeme.training.diffusion import add_noise, ddim, guided, seeded, velocity_loss
+from lib_hellomeme.training.diffusion import STEPS, add_noise, ddim, guided, latents_loss, seeded
 from lib_hellomeme.training.loop import Recipe, Run, save_network
 from lib_hellomeme.training.models import Adapters, CheckpointTools, silence
 from lib_hellomeme.training.pool import Pool, decode, encode, sheet
 from lib_hellomeme.unet.diffusers import DiffusersPort
 from lib_hellomeme.unet.port import Call, Port, Rows, Tap
 
-UNCOND_DROP = 0.12  # rows as guidance's other side sees them: no caption, no reference, nobody's control
-CAPTION_DROP = 0.5  # rows that lose the caption alone: who is drawn is to be learned from the reference
+UNCOND_DROP = 0.1  # rows as guidance's other side sees them: no caption, no reference, nobody's control
+CAPTION_DROP = 0.8  # rows that lose the caption alone: who is drawn is to be learned from the reference
+# A run begins with the noisiest timesteps, where it is decided who is drawn and how, and reaches them all halfway.
+# Where there is little noise, all that new layers add does harm: with every timestep from the first step on, they fell
+# silent before they had learned anything. For the same reason the loss is that of the latents.
+FIRST_TIMESTEP = 700
 BEGINNING = 32  # rows that the first weights are fitted to
 ADDED = 0.1  # what new networks add, in deviations of the UNet's features at each site
 SHARP = 1.5  # deviation of new queries and keys: attention that chooses from the beginning
@@ -87,7 +91,7 @@ class AdapterStage:
 
     def loss(self, step: int) -> Tensor:
         seen, latents, noise = self._batch(self.recipe, step)
-        return velocity_loss(predict_velocity(self.port, self.networks, seen), latents, noise, seen.call.timestep)
+        return latents_loss(predict_velocity(self.port, self.networks, seen), latents, noise, seen.call.timestep)
 
     def _batch(self, recipe: Recipe, step: int) -> tuple[Seen, Tensor, Tensor]:
         """What a step sees, its latents and the noise in them."""
@@ -96,7 +100,8 @@ class AdapterStage:
         steps = np.random.default_rng([recipe.seed, step, 1]).integers(1, recipe.views, size=len(views))
         others = (views + steps) % recipe.views
         generator = seeded(recipe.seed, step)
-        noise, timestep = torch.randn(latents.shape, generator=generator), random_timesteps(len(latents), generator)
+        noise = torch.randn(latents.shape, generator=generator)
+        timestep = timesteps_at(step / recipe.steps, random_timesteps(len(latents), generator))
         chance = torch.rand(len(latents), generator=generator)
         uncond = chance < UNCOND_DROP
         tokens = torch.where((chance < UNCOND_DROP + CAPTION_DROP)[:, None], self.empty, tokens)
@@ -145,6 +150,12 @@ class AdapterStage:
 
     def _control(self, face: FaceFrame) -> Mapping[str, Tensor]:
         return control_features(self.networks.control, [face], self.run.device, torch.float32)
+
+
+def timesteps_at(share: float, timestep: Tensor) -> Tensor:
+    """timestep (n,), spread over all there are, to those of a run of which this share is done."""
+    first = max(0.0, FIRST_TIMESTEP * (1 - 2 * share))
+    return (first + timestep * (STEPS - first) / STEPS).long()
 
 
 def heads_of(pool: Pool, people: np.ndarray, views: np.ndarray, uncond: Tensor, size: int) -> Heads:

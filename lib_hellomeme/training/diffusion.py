@@ -41,6 +41,12 @@ def velocity_loss(predicted: Tensor, latents: Tensor, noise: Tensor, timestep: T
     return F.mse_loss(predicted.float(), velocity(latents, noise, timestep))
 
 
+def latents_loss(predicted: Tensor, latents: Tensor, noise: Tensor, timestep: Tensor) -> Tensor:
+    """Mean square error of the latents that follow from predicted velocities: sqrt(a) noised - sqrt(1 - a) velocity."""
+    errors = (predicted.float() - velocity(latents, noise, timestep)).square()
+    return ((1 - _power(latents, timestep)) * errors).mean()
+
+
 @torch.no_grad()
 def ddim(predict: Callable[[Tensor, Tensor], Tensor], latents: Tensor, steps: int) -> Tensor:
     """From noise (n, 4, h, w) to latents. predict(latents, timestep (n,)) is the velocity. Song et al. (2021), equation

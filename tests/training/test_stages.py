@@ -23,6 +23,7 @@ from lib_hellomeme.standalone.world import LORA, MOTION, NEEDED
 from lib_hellomeme.taps.bank import Bank, record
 from lib_hellomeme.training.adapters import (
     ADDED,
+    FIRST_TIMESTEP,
     AdapterStage,
     Heads,
     Seen,
@@ -30,11 +31,12 @@ from lib_hellomeme.training.adapters import (
     control_of,
     heads_of,
     predict_velocity,
+    timesteps_at,
 )
 from lib_hellomeme.training.autoencoder import UNSEEN, load_vae
 from lib_hellomeme.training.base import BaseStage
 from lib_hellomeme.training.command import STAGES
-from lib_hellomeme.training.diffusion import seeded
+from lib_hellomeme.training.diffusion import STEPS, seeded
 from lib_hellomeme.training.loop import Recipe, Run, mixed_precision
 from lib_hellomeme.training.measure import load_measuring_network
 from lib_hellomeme.training.models import LATENT_SCALE, Adapters, new_unet, new_vae, normalise_latents
@@ -226,6 +228,15 @@ def test_adapters_lose_their_conditions_as_guidance_does(folder: Path) -> None:
     assert (given.condition[1] > -1).any()
     assert (given.coefficients[0] == 0).all()
     torch.testing.assert_close(given.coefficients[1], stage.pool.coefficients[1, 0])
+
+
+def test_adapters_begin_with_noisy_timesteps_and_reach_them_all_halfway() -> None:
+    every = torch.arange(STEPS)
+    assert timesteps_at(0, every).unique().tolist() == list(range(FIRST_TIMESTEP, STEPS))
+    quarter = timesteps_at(0.25, every)
+    assert (quarter.min(), quarter.max()) == (FIRST_TIMESTEP // 2, STEPS - 1)
+    assert timesteps_at(0.5, every).equal(every)
+    assert timesteps_at(1.0, every).equal(every)
 
 
 def test_latents_are_brought_to_sd15s_scale() -> None:
