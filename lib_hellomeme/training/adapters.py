@@ -34,7 +34,7 @@ from lib_hellomeme.training.base import (
     people_pool,
     random_timesteps,
 )
-from lib_hellomeme.training.beginnings import unit_outputs
+from lib_hellomeme.training.beginnings import rates_by_size, unit_outputs
 from lib_hellomeme.training.data import Person
 from lib_hellomeme.training.diffusion import STEPS, add_noise, ddim, guided, latents_loss, seeded
 from lib_hellomeme.training.loop import Recipe, Run, save_network
@@ -45,13 +45,15 @@ from lib_hellomeme.unet.port import Call, Port, Rows, Tap
 
 UNCOND_DROP = 0.1  # rows as guidance's other side sees them: no caption, no reference, nobody's control
 CAPTION_DROP = 0.8  # rows that lose the caption alone: who is drawn is to be learned from the reference
-# A run begins with the noisiest timesteps, where it is decided who is drawn and how, and reaches them all halfway.
+# Most of a run is at the noisiest timesteps, where it is decided who is drawn and how; it reaches them all at its end.
 # Where there is little noise, all that new layers add does harm: with every timestep from the first step on, they fell
 # silent before they had learned anything. For the same reason the loss is that of the latents.
-FIRST_TIMESTEP = 700
+FIRST_TIMESTEP = 600
+ALL_TIMESTEPS = 0.4  # share of the run in which the first timestep goes down to 0
 BEGINNING = 32  # rows that the first weights are fitted to
 ADDED = 0.1  # what new networks add, in deviations of the UNet's features at each site
 SHARP = 1.5  # deviation of new queries and keys: attention that chooses from the beginning
+LAST_LAYERS = 25.0  # how much faster the layers that add to the UNet learn: what they add has to grow
 FILES = ("hm5c_reference", "hm5_control_base", "hm5c_control_proj")
 
 
@@ -88,6 +90,7 @@ class AdapterStage:
         self.empty = torch.tensor(tools.tokens(""))
         self.networks = Adapters().to(run.device)
         begin_adapters(self.port, self.networks, self._batch(replace(recipe, batch=BEGINNING), recipe.steps)[0])
+        self.rates = rates_by_size(self.networks, dict.fromkeys(last_layers(self.networks), LAST_LAYERS))
 
     def loss(self, step: int) -> Tensor:
         seen, latents, noise = self._batch(self.recipe, step)
@@ -154,7 +157,7 @@ class AdapterStage:
 
 def timesteps_at(share: float, timestep: Tensor) -> Tensor:
     """timestep (n,), spread over all there are, to those of a run of which this share is done."""
-    first = max(0.0, FIRST_TIMESTEP * (1 - 2 * share))
+    first = FIRST_TIMESTEP * min(1.0, (1 - share) / ALL_TIMESTEPS)
     return (first + timestep * (STEPS - first) / STEPS).long()
 
 
@@ -192,17 +195,26 @@ def begin_adapters(port: Port, networks: Adapters, seen: Seen) -> None:
     deviations: dict[nn.Module, float] = {
         layer: SHARP for name, layer in networks.named_modules() if name.endswith(("to_q", "to_k"))
     }
-    for site, projector in projectors.items():
-        assert isinstance(projector, KnittedProjector)
-        deviations |= {projector.proj: added[site], projector.attn.proj: added[site]}
-    for site, layer in networks.reference.sites().items():
+    deviations |= {layer: added[site] for layer, site in last_layers(networks).items()}
+    for layer in networks.reference.sites().values():
         assert isinstance(layer, STKReference)
-        deviations[layer.attn.proj] = added[site]
         for attention in (layer.attn_ref.attnx, layer.attn_ref.attny):
             attention.to_k.load_state_dict(attention.to_q.state_dict())  # each place of the reference asks for itself
     silence(networks.control.base.face_proj.linear_2)  # drawn people have no photos of face parts
     with unit_outputs(networks, deviations):
         predict_velocity(port, networks, seen)
+
+
+def last_layers(networks: Adapters) -> dict[nn.Module, str]:
+    """What adds to the UNet's features, with its site."""
+    layers: dict[nn.Module, str] = {}
+    for site, projector in networks.control.projection.sites().items():
+        assert isinstance(projector, KnittedProjector)
+        layers |= {projector.proj: site, projector.attn.proj: site}
+    for site, layer in networks.reference.sites().items():
+        assert isinstance(layer, STKReference)
+        layers[layer.attn.proj] = site
+    return layers
 
 
 def predict_velocity(port: Port, networks: Adapters, seen: Seen) -> Tensor:

@@ -15,7 +15,7 @@ from lib_hellomeme.errors import MissingFileError
 from lib_hellomeme.training.beginnings import begin_with_colours
 from lib_hellomeme.training.data import Person, Request, draw_people, feature_weights
 from lib_hellomeme.training.diffusion import seeded
-from lib_hellomeme.training.loop import Recipe, Run, replacing
+from lib_hellomeme.training.loop import EVEN_RATES, Recipe, Run, replacing
 from lib_hellomeme.training.models import new_vae, normalise_latents, without_silent_resnets
 from lib_hellomeme.training.pool import sheet, to_pictures, to_tensor
 
@@ -38,7 +38,7 @@ class VaeStage:
 
     def __init__(self, recipe: Recipe, run: Run) -> None:
         torch.manual_seed(recipe.seed)
-        self.recipe, self.run = recipe, run
+        self.recipe, self.run, self.rates = recipe, run, EVEN_RATES
         self.networks = begin_with_colours(without_silent_resnets(new_vae()))
         print(f"drawing {recipe.people} people", flush=True)
         request = Request(recipe.seed, recipe.size, views=1, comic=True)

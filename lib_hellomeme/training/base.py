@@ -12,7 +12,7 @@ from torch import Tensor, nn
 from lib_hellomeme.training.autoencoder import load_vae, unseen_people
 from lib_hellomeme.training.data import Request
 from lib_hellomeme.training.diffusion import STEPS, add_noise, ddim, guided, seeded, velocity_loss
-from lib_hellomeme.training.loop import Recipe, Run
+from lib_hellomeme.training.loop import EVEN_RATES, Recipe, Run
 from lib_hellomeme.training.models import CheckpointTools, Model, NewModel, new_text_encoder, new_unet
 from lib_hellomeme.training.pool import Pool, decode, make_pool, sheet
 
@@ -30,7 +30,7 @@ class BaseStage:
 
     def __init__(self, recipe: Recipe, run: Run, tools: CheckpointTools) -> None:
         torch.manual_seed(recipe.seed)
-        self.recipe, self.run, self.tools = recipe, run, tools
+        self.recipe, self.run, self.tools, self.rates = recipe, run, tools, EVEN_RATES
         self.vae = load_vae(run.folder, run.device)
         self.pool = people_pool(recipe, run, tools, self.vae)
         self.unet, self.text_encoder = new_unet(), new_text_encoder()

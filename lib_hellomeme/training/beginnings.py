@@ -31,6 +31,10 @@ CARRIER = 4.0  # K, where |v| <= 1
 DEVIATION = ((CARRIER**2 + 0.4) / 2) ** 0.5  # of a group, with the usual colours
 OTHERS = 0.1  # share of the usual first weights that other channels begin with where they would disturb colours
 LOG_VARIANCE = -6.0
+
+FAINT = 1e-3  # outputs of less deviation are not scaled: weights would grow beyond bounds
+SMALLEST = 1e-4  # weights count as no smaller
+VECTORS = 0.05  # size that biases and the weights of norms count as
 # Lightness and two differences, orthonormal, of RGB.
 ROTATION = torch.tensor([[1.0, 1.0, 1.0], [1.0, 0.0, -1.0], [1.0, -2.0, 1.0]])
 ROTATION = ROTATION / ROTATION.norm(dim=1, keepdim=True)
@@ -71,8 +75,8 @@ def unit_outputs(network: nn.Module, others: Mapping[nn.Module, float]) -> Itera
         channels = 1 if isinstance(layer, nn.Conv2d) else output.ndim - 1
         mean = output.mean(dim=[axis for axis in range(output.ndim) if axis != channels], keepdim=True)
         deviation = float((output - mean).std())
-        if deviation <= 1e-5 * float(output.abs().max()):
-            return output  # silent, or given the same everywhere
+        if deviation < FAINT:
+            return output  # silent, or given much the same everywhere
         factor = others.get(layer, 1.0) / deviation
         layer.weight *= factor
         if layer.bias is None:
@@ -88,6 +92,21 @@ def unit_outputs(network: nn.Module, others: Mapping[nn.Module, float]) -> Itera
     finally:
         for handle in handles.values():
             handle.remove()
+
+
+def rates_by_size(network: nn.Module, factors: Mapping[nn.Module, float]) -> dict[nn.Parameter, float]:
+    """Learning rates that change each weight by a like share of its size, more in the layers of `factors`.
+
+    The size is that of the first weights (Karras et al. 2018, section 4.1: equalized learning rate). UNet features have
+    deviations from 3 to 50, so first weights that make unit outputs of them differ as much; with one rate for all, the
+    smallest were noise after a step, and stayed so behind a LayerNorm.
+    """
+    return {
+        parameter: factors.get(layer, 1.0)
+        * (max(float(parameter.detach().square().mean().sqrt()), SMALLEST) if parameter.ndim > 1 else VECTORS)
+        for layer in network.modules()
+        for parameter in layer.parameters(recurse=False)
+    }
 
 
 def _silence_branches(vae: AutoencoderKL) -> None:

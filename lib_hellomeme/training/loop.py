@@ -68,11 +68,16 @@ def mixed_precision(device: str, enabled: bool = True) -> torch.autocast:
     return torch.autocast(device, torch.bfloat16, enabled=enabled, cache_enabled=False)
 
 
+EVEN_RATES: Mapping[nn.Parameter, float] = {}
+
+
 class Stage(Protocol):
     """One thing to train."""
 
     networks: nn.Module
     """All that is trained, and nothing else."""
+    rates: Mapping[nn.Parameter, float]
+    """Factors of the learning rate for parameters of their own; 1 for those that are not in it."""
 
     def loss(self, step: int) -> Tensor:
         """The loss of this step's batch, with a graph back to `networks`."""
@@ -97,13 +102,15 @@ def train(stage: Stage, recipe: Recipe, run: Run) -> list[Path]:
     folder.mkdir(parents=True, exist_ok=True)
     networks = stage.networks.to(run.device).train()
     parameters = [parameter for parameter in networks.parameters() if parameter.requires_grad]
-    optimizer = torch.optim.AdamW(parameters, lr=recipe.rate, betas=(0.9, 0.99), weight_decay=1e-4, fused=True)
+    rates = [recipe.rate * stage.rates.get(parameter, 1.0) for parameter in parameters]
+    groups = [{"params": [parameter], "lr": rate} for parameter, rate in zip(parameters, rates, strict=True)]
+    optimizer = torch.optim.AdamW(groups, betas=(0.9, 0.99), weight_decay=1e-4, fused=True)
     average = {name: value.detach().clone() for name, value in networks.state_dict().items()}
     losses = _resume(folder / "state.pt", recipe, networks, optimizer, average)
     clock = Clock(recipe, len(losses))
     for step in range(len(losses), recipe.steps):
-        for group in optimizer.param_groups:
-            group["lr"] = recipe.rate * rate_at(step, recipe.steps)
+        for group, rate in zip(optimizer.param_groups, rates, strict=True):
+            group["lr"] = rate * rate_at(step, recipe.steps)
         with run.precision():
             loss = stage.loss(step)
         optimizer.zero_grad(set_to_none=True)

@@ -17,7 +17,7 @@ from lib_hellomeme.training.autoencoder import UNSEEN, unseen_people
 from lib_hellomeme.training.base import CHECKPOINT
 from lib_hellomeme.training.data import Person, Request, draw_people
 from lib_hellomeme.training.diffusion import seeded
-from lib_hellomeme.training.loop import Recipe, Run, save_network
+from lib_hellomeme.training.loop import EVEN_RATES, Recipe, Run, save_network
 from lib_hellomeme.training.measure import MeasuringNetwork, fit_size, measuring_loss, own_error
 from lib_hellomeme.training.models import CheckpointTools, without_silent_resnets
 from lib_hellomeme.training.pool import decode, encode, sheet, to_pictures, to_tensor
@@ -38,7 +38,7 @@ class MeasureStage:
 
     def __init__(self, recipe: Recipe, run: Run, tools: CheckpointTools) -> None:
         torch.manual_seed(recipe.seed)
-        self.recipe, self.run = recipe, run
+        self.recipe, self.run, self.rates = recipe, run, EVEN_RATES
         self.networks = MeasuringNetwork()
         count = TIMES * recipe.people * recipe.views
         print(f"drawing {count} people", flush=True)

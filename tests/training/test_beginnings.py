@@ -5,8 +5,9 @@ from __future__ import annotations
 import pytest
 import torch
 import torch.nn.functional as F
+from torch import nn
 
-from lib_hellomeme.training.beginnings import begin_with_colours
+from lib_hellomeme.training.beginnings import VECTORS, begin_with_colours, rates_by_size, unit_outputs
 from lib_hellomeme.training.diffusion import seeded
 from lib_hellomeme.training.models import new_vae, without_silent_resnets
 
@@ -41,3 +42,24 @@ def test_all_of_a_beginning_can_learn() -> None:
     still = [name for name, value in vae.named_parameters() if value.grad is None or not value.grad.any()]
     # One token asks nobody but itself; a key's bias is the same for all that are asked.
     assert all("attentions" in name for name in still), still
+
+
+def test_rates_go_by_the_weights_size() -> None:
+    network = nn.Sequential(nn.Linear(8, 8), nn.LayerNorm(8), nn.Linear(8, 8))
+    with torch.no_grad():
+        network[0].weight.fill_(-0.02)
+        network[2].weight.fill_(4.0)
+    rates = rates_by_size(network, {network[2]: 3.0})
+    found = [rates[parameter] for parameter in network.parameters()]
+    assert found == pytest.approx([0.02, VECTORS, VECTORS, VECTORS, 12.0, 3 * VECTORS], rel=1e-5)
+
+
+def test_faint_outputs_are_left_as_they_are() -> None:
+    network = nn.Sequential(nn.Linear(8, 8), nn.Linear(8, 8))
+    with torch.no_grad():
+        network[1].weight *= 1e-5
+    faint = network[1].weight.clone()
+    with torch.no_grad(), unit_outputs(network, {network[0]: 3.0}):
+        network(torch.randn(64, 8, generator=seeded(1)))
+    assert torch.equal(network[1].weight, faint)
+    assert network[0](torch.randn(64, 8, generator=seeded(1))).std().item() == pytest.approx(3.0, rel=0.05)

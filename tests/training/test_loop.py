@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import replace
 from pathlib import Path
 
@@ -30,6 +30,7 @@ class Toy:
     def __init__(self, folder: Path, kill_at: int = -1) -> None:
         torch.manual_seed(0)
         self.networks = nn.Sequential(nn.Linear(3, 16), nn.SiLU(), nn.Linear(16, 1))
+        self.rates: Mapping[nn.Parameter, float] = {self.networks[0].weight: 0.5, self.networks[2].bias: 0.0}
         self.folder = folder
         self.kill_at = kill_at
         self.steps: list[int] = []
@@ -65,6 +66,15 @@ def run_toy(run: Run, kill_at: int = -1, recipe: Recipe = RECIPE) -> Toy:
     except Killed:
         assert kill_at >= 0
     return toy
+
+
+def test_parameters_learn_at_their_own_rates(work: Callable[[str], Run]) -> None:
+    torch.manual_seed(0)
+    before = Toy(Path()).networks
+    after = run_toy(work("one"), recipe=replace(RECIPE, steps=1)).networks
+    moved = [(a - b).abs().max().item() for a, b in zip(after.parameters(), before.parameters(), strict=True)]
+    # Adam's first step is as large as the rate.
+    assert moved == pytest.approx([0.5 * RECIPE.rate, RECIPE.rate, RECIPE.rate, 0.0], rel=1e-2)
 
 
 def test_resumed_runs_are_the_same_bit_for_bit(work: Callable[[str], Run]) -> None:

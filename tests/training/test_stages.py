@@ -23,6 +23,7 @@ from lib_hellomeme.standalone.world import LORA, MOTION, NEEDED
 from lib_hellomeme.taps.bank import Bank, record
 from lib_hellomeme.training.adapters import (
     ADDED,
+    ALL_TIMESTEPS,
     FIRST_TIMESTEP,
     AdapterStage,
     Heads,
@@ -230,12 +231,12 @@ def test_adapters_lose_their_conditions_as_guidance_does(folder: Path) -> None:
     torch.testing.assert_close(given.coefficients[1], stage.pool.coefficients[1, 0])
 
 
-def test_adapters_begin_with_noisy_timesteps_and_reach_them_all_halfway() -> None:
+def test_adapters_reach_all_timesteps_at_the_end() -> None:
     every = torch.arange(STEPS)
-    assert timesteps_at(0, every).unique().tolist() == list(range(FIRST_TIMESTEP, STEPS))
-    quarter = timesteps_at(0.25, every)
-    assert (quarter.min(), quarter.max()) == (FIRST_TIMESTEP // 2, STEPS - 1)
-    assert timesteps_at(0.5, every).equal(every)
+    for share in (0.0, 0.3, 1 - ALL_TIMESTEPS):
+        assert timesteps_at(share, every).unique().tolist() == list(range(FIRST_TIMESTEP, STEPS))
+    later = timesteps_at(1 - ALL_TIMESTEPS / 2, every)
+    assert (later.min(), later.max()) == (FIRST_TIMESTEP // 2, STEPS - 1)
     assert timesteps_at(1.0, every).equal(every)
 
 
