@@ -90,7 +90,8 @@ class AdapterStage:
         self.empty = torch.tensor(tools.tokens(""))
         self.networks = Adapters().to(run.device)
         begin_adapters(self.port, self.networks, self._batch(replace(recipe, batch=BEGINNING), recipe.steps)[0])
-        self.rates = rates_by_size(self.networks, dict.fromkeys(last_layers(self.networks), LAST_LAYERS))
+        faster = dict.fromkeys(last_layers(self.networks), LAST_LAYERS)
+        self.rates: Mapping[nn.Parameter, float] = rates_by_size(self.networks, faster)
 
     def loss(self, step: int) -> Tensor:
         seen, latents, noise = self._batch(self.recipe, step)

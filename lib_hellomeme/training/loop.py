@@ -76,8 +76,11 @@ class Stage(Protocol):
 
     networks: nn.Module
     """All that is trained, and nothing else."""
-    rates: Mapping[nn.Parameter, float]
-    """Factors of the learning rate for parameters of their own; 1 for those that are not in it."""
+
+    @property
+    def rates(self) -> Mapping[nn.Parameter, float]:
+        """Factors of the learning rate for parameters of their own; 1 for those that are not in it."""
+        ...
 
     def loss(self, step: int) -> Tensor:
         """The loss of this step's batch, with a graph back to `networks`."""
