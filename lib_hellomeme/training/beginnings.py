@@ -31,13 +31,13 @@ CARRIER = 4.0  # K, where |v| <= 1
 DEVIATION = ((CARRIER**2 + 0.4) / 2) ** 0.5  # of a group, with the usual colours
 OTHERS = 0.1  # share of the usual first weights that other channels begin with where they would disturb colours
 LOG_VARIANCE = -6.0
+# Lightness and two differences, orthonormal, of RGB.
+ROTATION = torch.tensor([[1.0, 1.0, 1.0], [1.0, 0.0, -1.0], [1.0, -2.0, 1.0]])
+ROTATION = ROTATION / ROTATION.norm(dim=1, keepdim=True)
 
 FAINT = 1e-3  # outputs of less deviation are not scaled: weights would grow beyond bounds
 SMALLEST = 1e-4  # weights count as no smaller
 VECTORS = 0.05  # size that biases and the weights of norms count as
-# Lightness and two differences, orthonormal, of RGB.
-ROTATION = torch.tensor([[1.0, 1.0, 1.0], [1.0, 0.0, -1.0], [1.0, -2.0, 1.0]])
-ROTATION = ROTATION / ROTATION.norm(dim=1, keepdim=True)
 
 
 @torch.no_grad()

@@ -1,9 +1,10 @@
 """The drawn world in a running webui: the embedded host's pictures, and what the style LoRA makes of them.
 
-    python -m tests.live.drawn [--address http://127.0.0.1:7860] [--count N] [--sheet PICTURE]
+    python -m tests.live.drawn [--address http://127.0.0.1:7860] [--world DIR] [--count N] [--sheet PICTURE]
 
-A1111 with this extension, started with --api and --hellomeme-models demo_world; demo_world/drawn-people.safetensors
-lies among its checkpoints, with the .yaml that `write-yaml` makes, and demo_world/comic.safetensors among its LoRAs.
+A1111 with this extension, started with --api and with the world's folder as --hellomeme-models; the world's
+drawn-people.safetensors lies among its checkpoints, with the .yaml that `write-yaml` makes, and comic.safetensors among
+its LoRAs.
 Exits with 1 where a picture differs from the embedded host's by more than 2 of 255.
 """
 
@@ -22,11 +23,11 @@ from lib_hellomeme.standalone.evaluation import Case, measured, unseen_case
 from lib_hellomeme.standalone.host import EmbeddedHost
 from lib_hellomeme.standalone.pictures import save_picture
 from lib_hellomeme.standalone.sheet import contact_sheet
-from lib_hellomeme.standalone.world import LORA, WORLD, need_world
+from lib_hellomeme.standalone.world import LORA, NEEDED, WORLD, need_world
 from lib_hellomeme.training import measuring
 from lib_hellomeme.training.base import CHECKPOINT
 from lib_hellomeme.training.faces import turned_degrees
-from lib_hellomeme.training.measure import identity_error, load_measuring_network
+from lib_hellomeme.training.measure import MeasuringNetwork, identity_error, load_measuring_network
 from tests.live.webui import Webui, argument_parser, chosen_webui, png
 
 BOUND = 2  # of 255
@@ -38,10 +39,11 @@ STYLE = Path(LORA).stem
 def main() -> int:
     parser = argument_parser(__doc__, steps=20)
     parser.set_defaults(checkpoint=Path(CHECKPOINT).stem)
+    parser.add_argument("--world", type=Path, default=WORLD, metavar="DIR", help="default: %(default)s")
     parser.add_argument("--count", type=int, default=6, help="people (default: %(default)s)")
     parser.add_argument("--sheet", metavar="PICTURE", help="also put the pictures on a sheet")
     chosen = parser.parse_args()
-    world, webui = need_world(), chosen_webui(chosen)
+    world, webui = need_world(chosen.world, (*NEEDED, LORA)), chosen_webui(chosen)
     plain = EmbeddedHost(world / CHECKPOINT, world, device="cpu")
     inked = EmbeddedHost(world / CHECKPOINT, world, [(str(world / LORA), 1.0)], device="cpu")
     cases = [unseen_case(SEED, index, SIZE) for index in range(chosen.count)]
@@ -57,7 +59,9 @@ def main() -> int:
             row += [("webui", there), ("embedded host", here)]
         portrait = case.portrait
         rows.append([("reference", portrait.reference.picture), ("driver", portrait.driving.picture), *row])
-    report_style([row[2][1] for row in rows], [row[4][1] for row in rows])
+    report_style(
+        load_measuring_network(world / measuring.FILE), [row[2][1] for row in rows], [row[4][1] for row in rows]
+    )
     if chosen.sheet:
         save_picture(contact_sheet(rows, side=SIZE), chosen.sheet)
     print(f"largest difference: {worst} of 255 (bound {BOUND})")
@@ -96,9 +100,8 @@ def draw_here(host: EmbeddedHost, case: Case, sampler: str, steps: int) -> np.nd
     return host.reenact(portrait.reference.picture, portrait.driving.picture, settings, drawing, progress=False).picture
 
 
-def report_style(plain: list[np.ndarray], inked: list[np.ndarray]) -> None:
+def report_style(network: MeasuringNetwork, plain: list[np.ndarray], inked: list[np.ndarray]) -> None:
     """How far the LoRA moves pictures, how dark they get at edges, and what stays."""
-    network = load_measuring_network(WORLD / measuring.FILE)
     before, after = measured(network, plain), measured(network, inked)
     poses = [turned_degrees(a.rotation, b.rotation) for a, b in zip(before, after, strict=True)]
     identities = [identity_error(a, b) for a, b in zip(before, after, strict=True)]
