@@ -11,12 +11,14 @@ from dataclasses import replace
 from pathlib import Path
 from typing import NamedTuple
 
+import cv2
 import numpy as np
 import torch
 from safetensors.torch import load_file
 from torch import Tensor, nn
 
 from lib_hellomeme.errors import MissingFileError
+from lib_hellomeme.face.camera import head_rectangle
 from lib_hellomeme.face.condition import condition_input
 from lib_hellomeme.face.track import FaceFrame
 from lib_hellomeme.networks.control import KnittedProjector
@@ -45,11 +47,12 @@ from lib_hellomeme.unet.port import Call, Port, Rows, Tap
 
 UNCOND_DROP = 0.1  # rows as guidance's other side sees them: no caption, no reference, nobody's control
 CAPTION_DROP = 0.8  # rows that lose the caption alone: who is drawn is to be learned from the reference
-# Most of a run is at the noisiest timesteps, where it is decided who is drawn and how; it reaches them all at its end.
+# Half of a run is at the noisiest timesteps, where it is decided who is drawn and how; it reaches them all at its end.
 # Where there is little noise, all that new layers add does harm: with every timestep from the first step on, they fell
 # silent before they had learned anything. For the same reason the loss is that of the latents.
 FIRST_TIMESTEP = 600
-ALL_TIMESTEPS = 0.4  # share of the run in which the first timestep goes down to 0
+FALL = (0.5, 0.9)  # shares of the run between which the first timestep goes down to 0
+FACE_WEIGHT = 3.0  # of the face in the loss: a seventh of the latents, in which every expression has to show
 BEGINNING = 32  # rows that the first weights are fitted to
 ADDED = 0.1  # what new networks add, in deviations of the UNet's features at each site
 SHARP = 1.5  # deviation of new queries and keys: attention that chooses from the beginning
@@ -76,6 +79,15 @@ class Seen(NamedTuple):
     target: Heads
 
 
+class Batch(NamedTuple):
+    """What a step sees, its latents (n, 4, h, w), the noise in them, and where they matter: weight (n, 1, h, w)."""
+
+    seen: Seen
+    latents: Tensor
+    noise: Tensor
+    weight: Tensor
+
+
 class AdapterStage:
     """The loss is the base model's, with another view of the person as the reference."""
 
@@ -89,16 +101,16 @@ class AdapterStage:
         self.pool = people_pool(recipe, run, tools, self.model.vae)
         self.empty = torch.tensor(tools.tokens(""))
         self.networks = Adapters().to(run.device)
-        begin_adapters(self.port, self.networks, self._batch(replace(recipe, batch=BEGINNING), recipe.steps)[0])
+        begin_adapters(self.port, self.networks, self._batch(replace(recipe, batch=BEGINNING), recipe.steps).seen)
         faster = dict.fromkeys(last_layers(self.networks), LAST_LAYERS)
         self.rates: Mapping[nn.Parameter, float] = rates_by_size(self.networks, faster)
 
     def loss(self, step: int) -> Tensor:
-        seen, latents, noise = self._batch(self.recipe, step)
-        return latents_loss(predict_velocity(self.port, self.networks, seen), latents, noise, seen.call.timestep)
+        batch = self._batch(self.recipe, step)
+        predicted = predict_velocity(self.port, self.networks, batch.seen)
+        return latents_loss(predicted, batch.latents, batch.noise, batch.seen.call.timestep, batch.weight)
 
-    def _batch(self, recipe: Recipe, step: int) -> tuple[Seen, Tensor, Tensor]:
-        """What a step sees, its latents and the noise in them."""
+    def _batch(self, recipe: Recipe, step: int) -> Batch:
         device = self.run.device
         latents, tokens, (people, views) = chosen_views(self.pool, recipe, step)
         steps = np.random.default_rng([recipe.seed, step, 1]).integers(1, recipe.views, size=len(views))
@@ -113,10 +125,12 @@ class AdapterStage:
         with torch.no_grad():
             context = self.model.text_encoder(tokens.to(device)).last_hidden_state
         rows = Rows(tuple(uncond.tolist()))
-        latents, noise, timestep = latents.to(device), noise.to(device), timestep.to(device)
+        poses = self.pool.rotations[people, views], self.pool.translations[people, views]
+        weight = face_weight(*poses, latents.shape[-1])
+        latents, noise, timestep, weight = (value.to(device) for value in (latents, noise, timestep, weight))
         call = Call(add_noise(latents, noise, timestep), timestep, context, rows)
         own, target = (heads_of(self.pool, people, shown, uncond, recipe.size).to(device) for shown in (others, views))
-        return Seen(call, reference.to(device), own, target), latents, noise
+        return Batch(Seen(call, reference.to(device), own, target), latents, noise, weight)
 
     def validate(self) -> np.ndarray:
         """Through the recipe, as users run it: references, drivers as the truth has them, what is drawn."""
@@ -158,8 +172,18 @@ class AdapterStage:
 
 def timesteps_at(share: float, timestep: Tensor) -> Tensor:
     """timestep (n,), spread over all there are, to those of a run of which this share is done."""
-    first = FIRST_TIMESTEP * min(1.0, (1 - share) / ALL_TIMESTEPS)
+    start, end = FALL
+    first = FIRST_TIMESTEP * min(1.0, max(0.0, (end - share) / (end - start)))
     return (first + timestep * (STEPS - first) / STEPS).long()
+
+
+def face_weight(rotations: Tensor, translations: Tensor, side: int) -> Tensor:
+    """(n, 1, side, side): FACE_WEIGHT in the head rectangles of these poses, (n, 3) each, and 1 around them."""
+    weights = np.ones((len(rotations), 1, side, side), np.float32)
+    for weight, rotation, translation in zip(weights, rotations.numpy(), translations.numpy(), strict=True):
+        corners = head_rectangle(rotation, translation, side, side)
+        cv2.fillConvexPoly(weight[0], np.round(corners).astype(np.int32), FACE_WEIGHT)
+    return torch.from_numpy(weights)
 
 
 def heads_of(pool: Pool, people: np.ndarray, views: np.ndarray, uncond: Tensor, size: int) -> Heads:

@@ -32,7 +32,7 @@ class StageDefaults(NamedTuple):
 STAGES: dict[str, StageDefaults] = {
     "vae": StageDefaults(lambda recipe, run, tools: VaeStage(recipe, run), 2500, 4, 4e-4),
     "base": StageDefaults(BaseStage, 8000, 8, 1.5e-3),
-    "adapters": StageDefaults(AdapterStage, 3600, 12, 0.004),
+    "adapters": StageDefaults(AdapterStage, 11600, 12, 0.004),
     "style": StageDefaults(StyleStage, 1000, 16, 1e-3),
     "motion": StageDefaults(MotionStage, 6000, 2, 3e-4),
     "animatediff": StageDefaults(AnimateDiffStage, 6000, 2, 3e-4),

@@ -41,10 +41,13 @@ def velocity_loss(predicted: Tensor, latents: Tensor, noise: Tensor, timestep: T
     return F.mse_loss(predicted.float(), velocity(latents, noise, timestep))
 
 
-def latents_loss(predicted: Tensor, latents: Tensor, noise: Tensor, timestep: Tensor) -> Tensor:
-    """Mean square error of the latents that follow from predicted velocities: sqrt(a) noised - sqrt(1 - a) velocity."""
+def latents_loss(predicted: Tensor, latents: Tensor, noise: Tensor, timestep: Tensor, weight: Tensor) -> Tensor:
+    """Mean square error of the latents that follow from predicted velocities: sqrt(a) noised - sqrt(1 - a) velocity.
+
+    weight (n, 1, h, w) tells which places matter more.
+    """
     errors = (predicted.float() - velocity(latents, noise, timestep)).square()
-    return ((1 - _power(latents, timestep)) * errors).mean()
+    return (weight * (1 - _power(latents, timestep)) * errors).mean() / weight.mean()
 
 
 @torch.no_grad()

@@ -18,6 +18,12 @@ CENTRE = (0.5, 0.54)  # where the head's origin stands, in sides
 LIMITS = np.radians([28.0, 35.0, 22.0])  # pitch, yaw, roll
 
 # What faces do together, by the coefficients that move; a state mixes a few of them.
+MAIN: tuple[Mapping[str, float], ...] = (
+    {"jawOpen": 1.0},
+    {"mouthSmileLeft": 1.0, "mouthSmileRight": 1.0, "cheekSquintLeft": 0.7, "cheekSquintRight": 0.7},
+    {"browInnerUp": 1.0, "browOuterUpLeft": 1.0, "browOuterUpRight": 1.0},
+    {"eyeBlinkLeft": 1.0, "eyeBlinkRight": 1.0},
+)  # what people look at first: each comes often, whatever the others do
 GESTURES: tuple[Mapping[str, float], ...] = (
     {"jawOpen": 1.0},
     {"jawOpen": 1.0, "mouthSmileLeft": 0.8, "mouthSmileRight": 0.8},
@@ -87,9 +93,10 @@ def random_face(generator: np.random.Generator, size: int) -> FaceFrame:
 
 
 def random_expression(generator: np.random.Generator) -> np.ndarray:
-    """(51,): up to two things the mouth does, brows and lids now and then, and where the eyes look."""
+    """(51,): some of MAIN, up to two more things the mouth does, brows and lids now and then, where the eyes look."""
     values = np.zeros(len(ARKIT_NAMES))
-    for gestures, chances in ((GESTURES, (0.8, 0.25)), (BROWS, (0.5,)), (LIDS, (0.45,))):
+    often = [((gesture,), (0.3,)) for gesture in MAIN]
+    for gestures, chances in (*often, (GESTURES, (0.5, 0.25)), (BROWS, (0.3,)), (LIDS, (0.3,))):
         for chance in chances:
             gesture = gestures[int(generator.integers(len(gestures)))]
             amount = generator.uniform(0.2, 1.0) * (generator.random() < chance)

@@ -1,4 +1,5 @@
-"""The one training loop: every stage goes through it. A killed run goes on where it last saved, bit for bit on a CPU.
+"""The one training loop: every stage goes through it. A killed run goes on where it last saved, bit for bit on a CPU;
+a finished one that is to have more steps is trained further, with a learning rate that rises and falls once more.
 
 All that is random in a step is drawn from (seed, step), so step, weights, their average and the optimizer are a run's
 whole state; it lies in one file that is replaced at once.
@@ -109,11 +110,11 @@ def train(stage: Stage, recipe: Recipe, run: Run) -> list[Path]:
     groups = [{"params": [parameter], "lr": rate} for parameter, rate in zip(parameters, rates, strict=True)]
     optimizer = torch.optim.AdamW(groups, betas=(0.9, 0.99), weight_decay=1e-4, fused=True)
     average = {name: value.detach().clone() for name, value in networks.state_dict().items()}
-    losses = _resume(folder / "state.pt", recipe, networks, optimizer, average)
+    losses, begin = _resume(folder / "state.pt", recipe, networks, optimizer, average)
     clock = Clock(recipe, len(losses))
     for step in range(len(losses), recipe.steps):
         for group, rate in zip(optimizer.param_groups, rates, strict=True):
-            group["lr"] = rate * rate_at(step, recipe.steps)
+            group["lr"] = rate * rate_at(step - begin, recipe.steps - begin)
         with run.precision():
             loss = stage.loss(step)
         optimizer.zero_grad(set_to_none=True)
@@ -125,7 +126,7 @@ def train(stage: Stage, recipe: Recipe, run: Run) -> list[Path]:
         done, last = step + 1, step + 1 == recipe.steps
         clock.report(done, losses)
         if done % run.save_every == 0 or last:
-            _save(folder / "state.pt", recipe, networks, optimizer, average, losses)
+            _save(folder / "state.pt", recipe, networks, optimizer, average, losses, begin)
             write_picture(folder / "loss.png", plot_losses(losses, recipe.stage))
         if done % run.validate_every == 0 or last:
             with averaged(networks, average), run.precision():
@@ -230,6 +231,7 @@ def _save(
     optimizer: torch.optim.Optimizer,
     average: Mapping[str, Tensor],
     losses: list[float],
+    begin: int,
 ) -> None:
     state = {
         "recipe": asdict(recipe),
@@ -237,6 +239,7 @@ def _save(
         "optimizer": optimizer.state_dict(),
         "average": dict(average),
         "losses": losses,
+        "begin": begin,
     }
     with replacing(path) as temporary:
         torch.save(state, temporary)
@@ -244,14 +247,16 @@ def _save(
 
 def _resume(
     path: Path, recipe: Recipe, networks: nn.Module, optimizer: torch.optim.Optimizer, average: dict[str, Tensor]
-) -> list[float]:
-    """Load what `_save` wrote, if anything. Returns the losses so far, one a step."""
+) -> tuple[list[float], int]:
+    """Load what `_save` wrote, if anything. Returns the losses so far, one a step, and the step that the learning
+    rate's schedule counts from."""
     if not path.is_file():
-        return []
+        return [], 0
     state: dict[str, Any] = torch.load(path, map_location="cpu", weights_only=True)
-    wanted = asdict(recipe)
+    wanted, losses, begin = asdict(recipe), state["losses"], state["begin"]
+    further = len(losses) == state["recipe"]["steps"] < recipe.steps
     for name, value in state["recipe"].items():
-        if value != wanted[name]:
+        if value != wanted[name] and not (name == "steps" and further):
             raise CheckpointError(
                 f"{path.parent} holds a run with {name} {value}, not {wanted[name]}: use that, or another folder"
             )
@@ -259,4 +264,4 @@ def _resume(
     optimizer.load_state_dict(state["optimizer"])
     for name, value in state["average"].items():
         average[name].copy_(value)
-    return state["losses"]
+    return losses, len(losses) if further else begin

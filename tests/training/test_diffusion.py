@@ -62,8 +62,12 @@ def test_latents_loss_is_the_error_of_what_follows_from_velocities() -> None:
     predicted = velocity(latents, noise, timestep) + wrong
     power = signal_power()[timestep][:, None, None, None]
     found = power.sqrt() * add_noise(latents, noise, timestep) - (1 - power).sqrt() * predicted
-    expected = (found - latents).square().mean().item()
-    assert latents_loss(predicted, latents, noise, timestep).item() == pytest.approx(expected, rel=1e-4)
+    errors = (found - latents).square()
+    even, left = torch.ones(2, 1, 8, 8), torch.ones(2, 1, 8, 8)
+    left[..., 4:] = 0.0
+    for weight, expected in ((even, errors.mean()), (5 * even, errors.mean()), (left, errors[..., :4].mean())):
+        loss = latents_loss(predicted, latents, noise, timestep, weight)
+        assert loss.item() == pytest.approx(expected.item(), rel=1e-4)
 
 
 def test_guidance() -> None:

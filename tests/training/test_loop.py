@@ -103,6 +103,33 @@ def test_a_finished_run_only_exports(work: Callable[[str], Run]) -> None:
     assert run_toy(work("run")).steps == []
 
 
+def test_a_finished_run_is_trained_further(work: Callable[[str], Run]) -> None:
+    """Interrupted too, and with a rate that rises and falls again."""
+    further = replace(RECIPE, steps=60)
+    for name in ("straight", "killed"):
+        run_toy(work(name))
+    straight = run_toy(work("straight"), recipe=further)
+    assert straight.steps == list(range(40, 60))
+    run_toy(work("killed"), kill_at=41, recipe=further)
+    run_toy(work("killed"), kill_at=52, recipe=further)
+    assert run_toy(work("killed"), recipe=further).steps[0] == 49
+    states = [torch.load(work(name).folder / "toy" / "state.pt", weights_only=True) for name in ("straight", "killed")]
+    assert states[0]["begin"] == states[1]["begin"] == 40
+    for name, value in states[0]["average"].items():
+        assert value.equal(states[1]["average"][name])
+    last_rate = states[0]["optimizer"]["param_groups"][1]["lr"]
+    assert last_rate == pytest.approx(RECIPE.rate * rate_at(19, 20))
+
+
+@pytest.mark.parametrize(("done", "wanted"), [(20, 60), (40, 30)])
+def test_neither_an_unfinished_run_nor_a_longer_one_is_given_other_steps(
+    work: Callable[[str], Run], done: int, wanted: int
+) -> None:
+    run_toy(work("run"), kill_at=-1 if done == RECIPE.steps else done)
+    with pytest.raises(CheckpointError, match=rf"holds a run with steps 40, not {wanted}"):
+        run_toy(work("run"), recipe=replace(RECIPE, steps=wanted))
+
+
 def test_it_shows_what_it_does(work: Callable[[str], Run], capsys: pytest.CaptureFixture[str]) -> None:
     run_toy(work("run"))
     folder = work("run").folder / "toy"

@@ -23,13 +23,15 @@ from lib_hellomeme.standalone.world import LORA, MOTION, NEEDED
 from lib_hellomeme.taps.bank import Bank, record
 from lib_hellomeme.training.adapters import (
     ADDED,
-    ALL_TIMESTEPS,
+    FACE_WEIGHT,
+    FALL,
     FIRST_TIMESTEP,
     AdapterStage,
     Heads,
     Seen,
     begin_adapters,
     control_of,
+    face_weight,
     heads_of,
     predict_velocity,
     timesteps_at,
@@ -38,6 +40,7 @@ from lib_hellomeme.training.autoencoder import UNSEEN, load_vae
 from lib_hellomeme.training.base import BaseStage
 from lib_hellomeme.training.command import STAGES
 from lib_hellomeme.training.diffusion import STEPS, seeded
+from lib_hellomeme.training.faces import face_state
 from lib_hellomeme.training.loop import Recipe, Run, mixed_precision
 from lib_hellomeme.training.measure import load_measuring_network
 from lib_hellomeme.training.models import LATENT_SCALE, Adapters, new_unet, new_vae, normalise_latents
@@ -233,11 +236,28 @@ def test_adapters_lose_their_conditions_as_guidance_does(folder: Path) -> None:
 
 def test_adapters_reach_all_timesteps_at_the_end() -> None:
     every = torch.arange(STEPS)
-    for share in (0.0, 0.3, 1 - ALL_TIMESTEPS):
+    start, end = FALL
+    for share in (0.0, 0.3, start):
         assert timesteps_at(share, every).unique().tolist() == list(range(FIRST_TIMESTEP, STEPS))
-    later = timesteps_at(1 - ALL_TIMESTEPS / 2, every)
+    later = timesteps_at((start + end) / 2, every)
     assert (later.min(), later.max()) == (FIRST_TIMESTEP // 2, STEPS - 1)
-    assert timesteps_at(1.0, every).equal(every)
+    for share in (end, 1.0):
+        assert timesteps_at(share, every).equal(every)
+
+
+def test_faces_weigh_more_where_they_are() -> None:
+    left, right = (face_state(128, centre=(across, 0.5)) for across in (0.4, 0.6))
+    rotations, translations = (
+        torch.tensor(np.stack(values), dtype=torch.float32)
+        for values in ((left.rotation, right.rotation), (left.translation, right.translation))
+    )
+    weights = face_weight(rotations, translations, 16)
+    assert weights.shape == (2, 1, 16, 16)
+    assert weights.unique().tolist() == [1.0, FACE_WEIGHT]
+    places = [(weight[0] > 1).nonzero().float().mean(dim=0) for weight in weights]
+    assert places[0].tolist() == pytest.approx([7.5, 6.0], abs=1.5)
+    assert (places[1] - places[0]).tolist() == pytest.approx([0, 3.2], abs=0.8)
+    assert 0.08 < (weights > 1).float().mean() < 0.25
 
 
 def test_latents_are_brought_to_sd15s_scale() -> None:
