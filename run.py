@@ -20,7 +20,9 @@ ENVIRONMENT = ROOT / ".venv"
 PYTHON = ENVIRONMENT / ("Scripts/python.exe" if os.name == "nt" else "bin/python")
 REQUIREMENTS = ROOT / "requirements-standalone.txt"
 INSTALLED = ENVIRONMENT / "installed.sha256"
-COMMANDS = {"demo": ["-m", "lib_hellomeme", "demo"], "test": ["-m", "pytest"]}
+# Two processes, as the tests use one thread each; a file's tests stay together, for what they share.
+TEST = ["-m", "pytest", "--numprocesses", "2", "--dist", "loadfile"]
+COMMANDS = {"demo": ["-m", "lib_hellomeme", "demo"], "test": TEST}
 
 
 def main(arguments: list[str]) -> int:
