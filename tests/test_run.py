@@ -37,6 +37,7 @@ def test_packages_are_installed_once_and_again_when_they_change(calls, monkeypat
     torch, others, tests = calls
     assert "torch==2.13.0" in torch
     assert "--no-deps" in others
+    assert tests[1:3] == ["-m", "pytest"]
     assert tests[1:] == [*run.TEST, "-k", "x"]
     calls.clear()
     assert run.main(["demo"]) == 0

@@ -18,16 +18,16 @@ CENTRE = (0.5, 0.54)  # where the head's origin stands, in sides
 LIMITS = np.radians([28.0, 35.0, 22.0])  # pitch, yaw, roll
 
 # What faces do together, by the coefficients that move; a state mixes a few of them.
-MAIN: tuple[Mapping[str, float], ...] = (
-    {"jawOpen": 1.0},
-    {"mouthSmileLeft": 1.0, "mouthSmileRight": 1.0, "cheekSquintLeft": 0.7, "cheekSquintRight": 0.7},
-    {"browInnerUp": 1.0, "browOuterUpLeft": 1.0, "browOuterUpRight": 1.0},
-    {"eyeBlinkLeft": 1.0, "eyeBlinkRight": 1.0},
-)  # what people look at first: each comes often, whatever the others do
+JAW_OPEN = {"jawOpen": 1.0}
+SMILE = {"mouthSmileLeft": 1.0, "mouthSmileRight": 1.0, "cheekSquintLeft": 0.7, "cheekSquintRight": 0.7}
+BROWS_UP = {"browInnerUp": 1.0, "browOuterUpLeft": 1.0, "browOuterUpRight": 1.0}
+EYES_CLOSED = {"eyeBlinkLeft": 1.0, "eyeBlinkRight": 1.0}
+# What people look at first: each comes often, whatever the others do.
+LOOKED_AT_FIRST: tuple[Mapping[str, float], ...] = (JAW_OPEN, SMILE, BROWS_UP, EYES_CLOSED)
 GESTURES: tuple[Mapping[str, float], ...] = (
-    {"jawOpen": 1.0},
+    JAW_OPEN,
     {"jawOpen": 1.0, "mouthSmileLeft": 0.8, "mouthSmileRight": 0.8},
-    {"mouthSmileLeft": 1.0, "mouthSmileRight": 1.0, "cheekSquintLeft": 0.7, "cheekSquintRight": 0.7},
+    SMILE,
     {"mouthSmileLeft": 1.0, "mouthDimpleLeft": 0.8},
     {"mouthSmileRight": 1.0, "mouthDimpleRight": 0.8},
     {"mouthFrownLeft": 1.0, "mouthFrownRight": 1.0, "mouthShrugLower": 0.6},
@@ -46,14 +46,14 @@ GESTURES: tuple[Mapping[str, float], ...] = (
     {"jawForward": 1.0},
 )
 BROWS: tuple[Mapping[str, float], ...] = (
-    {"browInnerUp": 1.0, "browOuterUpLeft": 1.0, "browOuterUpRight": 1.0, "eyeWideLeft": 0.7, "eyeWideRight": 0.7},
+    {**BROWS_UP, "eyeWideLeft": 0.7, "eyeWideRight": 0.7},
     {"browInnerUp": 1.0},
     {"browDownLeft": 1.0, "browDownRight": 1.0, "eyeSquintLeft": 0.5, "eyeSquintRight": 0.5},
     {"browOuterUpLeft": 1.0, "browDownRight": 0.5},
     {"browOuterUpRight": 1.0, "browDownLeft": 0.5},
 )
 LIDS: tuple[Mapping[str, float], ...] = (
-    {"eyeBlinkLeft": 1.0, "eyeBlinkRight": 1.0},
+    EYES_CLOSED,
     {"eyeBlinkLeft": 1.0},
     {"eyeBlinkRight": 1.0},
     {"eyeSquintLeft": 1.0, "eyeSquintRight": 1.0},
@@ -93,9 +93,9 @@ def random_face(generator: np.random.Generator, size: int) -> FaceFrame:
 
 
 def random_expression(generator: np.random.Generator) -> np.ndarray:
-    """(51,): some of MAIN, up to two more things the mouth does, brows and lids now and then, where the eyes look."""
+    """(51,): some of LOOKED_AT_FIRST, up to two more things the mouth does, brows and lids now and then, where the eyes look."""
     values = np.zeros(len(ARKIT_NAMES))
-    often = [((gesture,), (0.3,)) for gesture in MAIN]
+    often = [((gesture,), (0.3,)) for gesture in LOOKED_AT_FIRST]
     for gestures, chances in (*often, (GESTURES, (0.5, 0.25)), (BROWS, (0.3,)), (LIDS, (0.3,))):
         for chance in chances:
             gesture = gestures[int(generator.integers(len(gestures)))]
