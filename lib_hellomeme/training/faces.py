@@ -93,7 +93,7 @@ def random_face(generator: np.random.Generator, size: int) -> FaceFrame:
 
 
 def random_expression(generator: np.random.Generator) -> np.ndarray:
-    """(51,): some of LOOKED_AT_FIRST, up to two more things the mouth does, brows and lids now and then, where the eyes look."""
+    """(51,): some of LOOKED_AT_FIRST, more that mouth, brows and lids do now and then, and where the eyes look."""
     values = np.zeros(len(ARKIT_NAMES))
     often = [((gesture,), (0.3,)) for gesture in LOOKED_AT_FIRST]
     for gestures, chances in (*often, (GESTURES, (0.5, 0.25)), (BROWS, (0.3,)), (LIDS, (0.3,))):
