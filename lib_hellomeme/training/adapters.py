@@ -1,13 +1,12 @@
-"""The stage `adapters`: v5c's reference and control networks, the base model frozen.
+"""What the stages `control` and `reference` share: the base model frozen, what a step is given, and the weights' files.
 
-Two views of one person: the first is the reference, the second is drawn from noise, with the control of its own pose
-and expression. The taps stand where the recipe's stand.
+Control learns first, by itself; the reference learns with control as it then is.
 """
 
 from __future__ import annotations
 
+from abc import ABC, abstractmethod
 from collections.abc import Mapping, Sequence
-from dataclasses import replace
 from pathlib import Path
 from typing import NamedTuple
 
@@ -20,12 +19,8 @@ from torch import Tensor, nn
 from lib_hellomeme.errors import MissingFileError
 from lib_hellomeme.face.camera import head_rectangle
 from lib_hellomeme.face.condition import condition_input
-from lib_hellomeme.face.track import FaceFrame
-from lib_hellomeme.networks.control import KnittedProjector
 from lib_hellomeme.networks.expression import ArkitExpression
-from lib_hellomeme.networks.reference import ReferenceLayer, STKReference
-from lib_hellomeme.recipes.hellomeme import Reenactment, control_features
-from lib_hellomeme.taps.bank import Bank, record, write
+from lib_hellomeme.recipes.hellomeme import ControlNetwork
 from lib_hellomeme.taps.residual import add_residual
 from lib_hellomeme.training.autoencoder import unseen_people
 from lib_hellomeme.training.base import (
@@ -36,28 +31,25 @@ from lib_hellomeme.training.base import (
     people_pool,
     random_timesteps,
 )
-from lib_hellomeme.training.beginnings import rates_by_size, unit_outputs
 from lib_hellomeme.training.data import Person
 from lib_hellomeme.training.diffusion import STEPS, add_noise, ddim, guided, latents_loss, seeded
-from lib_hellomeme.training.loop import Recipe, Run, save_network
-from lib_hellomeme.training.models import Adapters, CheckpointTools, silence
-from lib_hellomeme.training.pool import Pool, decode, encode, sheet
+from lib_hellomeme.training.loop import Recipe, Run
+from lib_hellomeme.training.models import Adapters, CheckpointTools
+from lib_hellomeme.training.pool import Pool, decode, sheet
 from lib_hellomeme.unet.diffusers import DiffusersPort
-from lib_hellomeme.unet.port import Call, Port, Rows, Tap
+from lib_hellomeme.unet.port import Begin, Call, Rows, Tap
 
 UNCOND_DROP = 0.1  # rows as guidance's other side sees them: no caption, no reference, nobody's control
-CAPTION_DROP = 0.8  # rows that lose the caption alone: who is drawn is to be learned from the reference
 # Half of a run is at the noisiest timesteps, where it is decided who is drawn and how; it reaches them all at its end.
 # Where there is little noise, all that new layers add does harm: with every timestep from the first step on, they fell
 # silent before they had learned anything. For the same reason the loss is that of the latents.
 FIRST_TIMESTEP = 600
 FALL = (0.5, 0.9)  # shares of the run between which the first timestep goes down to 0
 FACE_WEIGHT = 3.0  # of the face in the loss: a seventh of the latents, in which every expression has to show
-BEGINNING = 32  # rows that the first weights are fitted to
-ADDED = 0.1  # what new networks add, in deviations of the UNet's features at each site
-SHARP = 1.5  # deviation of new queries and keys: attention that chooses from the beginning
-LAST_LAYERS = 25.0  # how much faster the layers that add to the UNet learn: what they add has to grow
-FILES = ("hm5c_reference", "hm5_control_base", "hm5c_control_proj")
+SHOWN = 6  # people on the sheet
+REFERENCE_FILE, CONTROL_BASE_FILE, CONTROL_PROJECTION_FILE = "hm5c_reference", "hm5_control_base", "hm5c_control_proj"
+FILES = (REFERENCE_FILE, CONTROL_BASE_FILE, CONTROL_PROJECTION_FILE)
+STAGES = ("reference", "control_base", "control")  # that they come from
 
 
 class Heads(NamedTuple):
@@ -70,26 +62,30 @@ class Heads(NamedTuple):
         return Heads(self.condition.to(device), self.coefficients.to(device))
 
 
-class Seen(NamedTuple):
-    """What is denoised, and what the networks are given: reference (n, 4, h, w), zeros where uncond."""
+class Batch(NamedTuple):
+    """What a step denoises: latents (n, 4, h, w), the noise in them, and where they matter, weight (n, 1, h, w).
+
+    `people` and `views` (n,) tell where in the pool they stand.
+    """
 
     call: Call
-    reference: Tensor
-    own: Heads  # the reference's
-    target: Heads
-
-
-class Batch(NamedTuple):
-    """What a step sees, its latents (n, 4, h, w), the noise in them, and where they matter: weight (n, 1, h, w)."""
-
-    seen: Seen
     latents: Tensor
     noise: Tensor
     weight: Tensor
+    people: np.ndarray
+    views: np.ndarray
+
+    @property
+    def uncond(self) -> Tensor:
+        return torch.tensor(self.call.rows.uncond)
 
 
-class AdapterStage:
-    """The loss is the base model's, with another view of the person as the reference."""
+class AdapterStage(ABC):
+    """The loss is the base model's, by what it does to the latents."""
+
+    caption_drop: float  # share of rows that lose the caption alone
+    networks: nn.Module
+    rates: Mapping[nn.Parameter, float]
 
     def __init__(self, recipe: Recipe, run: Run, tools: CheckpointTools) -> None:
         torch.manual_seed(recipe.seed)
@@ -100,61 +96,54 @@ class AdapterStage:
         self.port = DiffusersPort(self.model.unet)
         self.pool = people_pool(recipe, run, tools, self.model.vae)
         self.empty = torch.tensor(tools.tokens(""))
-        self.networks = Adapters().to(run.device)
-        begin_adapters(self.port, self.networks, self._batch(replace(recipe, batch=BEGINNING), recipe.steps).seen)
-        faster = dict.fromkeys(last_layers(self.networks), LAST_LAYERS)
-        self.rates: Mapping[nn.Parameter, float] = rates_by_size(self.networks, faster)
+
+    @abstractmethod
+    def predict(self, batch: Batch, step: int) -> Tensor:
+        """Velocities (n, 4, h, w), with a graph back to `networks`."""
+
+    @abstractmethod
+    def drawing(self, person: Person) -> tuple[Sequence[Tap], Begin | None]:
+        """What acts while this person is drawn in view 1, and what begins it, for the rows (uncond, cond)."""
 
     def loss(self, step: int) -> Tensor:
-        batch = self._batch(self.recipe, step)
-        predicted = predict_velocity(self.port, self.networks, batch.seen)
-        return latents_loss(predicted, batch.latents, batch.noise, batch.seen.call.timestep, batch.weight)
+        batch = self.batch(self.recipe, step)
+        return latents_loss(self.predict(batch, step), batch.latents, batch.noise, batch.call.timestep, batch.weight)
 
-    def _batch(self, recipe: Recipe, step: int) -> Batch:
+    def batch(self, recipe: Recipe, step: int) -> Batch:
         device = self.run.device
         latents, tokens, (people, views) = chosen_views(self.pool, recipe, step)
-        steps = np.random.default_rng([recipe.seed, step, 1]).integers(1, recipe.views, size=len(views))
-        others = (views + steps) % recipe.views
         generator = seeded(recipe.seed, step)
         noise = torch.randn(latents.shape, generator=generator)
         timestep = timesteps_at(step / recipe.steps, random_timesteps(len(latents), generator))
         chance = torch.rand(len(latents), generator=generator)
         uncond = chance < UNCOND_DROP
-        tokens = torch.where((chance < UNCOND_DROP + CAPTION_DROP)[:, None], self.empty, tokens)
-        reference = torch.where(uncond[:, None, None, None], 0.0, self.pool.latents[people, others].float())
-        with torch.no_grad():
-            context = self.model.text_encoder(tokens.to(device)).last_hidden_state
-        rows = Rows(tuple(uncond.tolist()))
+        tokens = torch.where((chance < UNCOND_DROP + self.caption_drop)[:, None], self.empty, tokens)
         poses = self.pool.rotations[people, views], self.pool.translations[people, views]
         weight = face_weight(*poses, latents.shape[-1])
         latents, noise, timestep, weight = (value.to(device) for value in (latents, noise, timestep, weight))
-        call = Call(add_noise(latents, noise, timestep), timestep, context, rows)
-        own, target = (heads_of(self.pool, people, shown, uncond, recipe.size).to(device) for shown in (others, views))
-        return Batch(Seen(call, reference.to(device), own, target), latents, noise, weight)
+        with torch.no_grad():
+            context = self.model.text_encoder(tokens.to(device)).last_hidden_state
+        call = Call(add_noise(latents, noise, timestep), timestep, context, Rows(tuple(uncond.tolist())))
+        return Batch(call, latents, noise, weight, people, views)
+
+    def heads(self, batch: Batch, views: np.ndarray) -> Heads:
+        """Of the batch's people in these views, nobody's where uncond."""
+        size = batch.latents.shape[-1] * 8
+        return heads_of(self.pool, batch.people, views, batch.uncond, size).to(self.run.device)
 
     def validate(self) -> np.ndarray:
-        """Through the recipe, as users run it: references, drivers as the truth has them, what is drawn."""
-        people = unseen_people(self.recipe, 6, views=2)
-        drawn = [self._reenact(person, index) for index, person in enumerate(people)]
+        """Unseen people in two views, and below, what the networks make of the second one."""
+        people = unseen_people(self.recipe, SHOWN, views=2)
+        drawn = [self._draw(person, index) for index, person in enumerate(people)]
         return sheet(
             [*(np.stack([person.pictures[view] for person in people]) for view in (0, 1)), np.concatenate(drawn)]
         )
 
-    def export(self) -> list[Path]:
-        """The published files' tensors, float16."""
-        paths = [self.run.folder / f"{name}.safetensors" for name in FILES]
-        for path, network in zip(paths, self.networks.parts(), strict=True):
-            save_network(path, network)
-        return paths
-
-    def _reenact(self, person: Person, index: int) -> np.ndarray:
-        """(1, size, size, 3): the person of view 0 with the face of view 1."""
+    def _draw(self, person: Person, index: int) -> np.ndarray:
+        """(1, size, size, 3)"""
         device, model = self.run.device, self.model
-        reference, (own, target) = encode(model.vae, person.pictures[:1]), person.faces
         tokens = torch.stack([self.empty, torch.tensor(self.tools.tokens(person.identity.caption))])
         context = model.text_encoder(tokens.to(device)).last_hidden_state
-        control, write_control = (self._control(face) for face in (target, own))
-        reenactment = Reenactment(self.port, self.networks.reference.sites(), reference, control, write_control)
 
         def predict(latents: Tensor, timestep: Tensor) -> Tensor:
             return guided(model.unet(latents.repeat(2, 1, 1, 1), timestep.repeat(2), context).sample, GUIDANCE)
@@ -162,12 +151,11 @@ class AdapterStage:
         def describe(sample: Tensor, timestep: Tensor, context: Tensor, options: Mapping[str, object]) -> Call:
             return Call(sample, timestep, context, Rows((True, False)))
 
-        noise = torch.randn(reference.shape, generator=seeded(self.recipe.seed, index)).to(device)
-        with self.port.attach(reenactment.taps(), describe, reenactment.begin):
+        side = self.recipe.size // 8
+        noise = torch.randn(1, 4, side, side, generator=seeded(self.recipe.seed, index)).to(device)
+        taps, begin = self.drawing(person)
+        with self.port.attach(taps, describe, begin):
             return decode(model.vae, ddim(predict, noise, SAMPLING_STEPS))
-
-    def _control(self, face: FaceFrame) -> Mapping[str, Tensor]:
-        return control_features(self.networks.control, [face], self.run.device, torch.float32)
 
 
 def timesteps_at(share: float, timestep: Tensor) -> Tensor:
@@ -197,74 +185,26 @@ def heads_of(pool: Pool, people: np.ndarray, views: np.ndarray, uncond: Tensor, 
     return Heads(condition, torch.where(uncond[:, None], 0.0, pool.coefficients[people, views]))
 
 
-def load_adapters(folder: Path, device: torch.device) -> Adapters:
-    """What the stage `adapters` has exported, frozen. Raises MissingFileError before that."""
-    networks = Adapters()
-    for name, network in zip(FILES, networks.parts(), strict=True):
-        path = folder / f"{name}.safetensors"
-        if not path.is_file():
-            raise MissingFileError(f"{folder} holds no {path.name}: train the stage adapters first")
-        network.load_state_dict(load_file(path))
-    return networks.to(device).eval().requires_grad_(False)
-
-
-@torch.no_grad()
-def begin_adapters(port: Port, networks: Adapters, seen: Seen) -> None:
-    """First weights that hand on what they are given, in `seen`, and add a little of it to the UNet's features."""
-    bank: Bank = {}
-    projectors = networks.control.projection.sites()
-    port.run(seen.call, [record(site, bank) for site in projectors])
-    added = {
-        site: ADDED * float((hidden - hidden.mean(dim=(0, 2, 3), keepdim=True)).std()) for site, hidden in bank.items()
-    }
-    deviations: dict[nn.Module, float] = {
-        layer: SHARP for name, layer in networks.named_modules() if name.endswith(("to_q", "to_k"))
-    }
-    deviations |= {layer: added[site] for layer, site in last_layers(networks).items()}
-    for layer in networks.reference.sites().values():
-        assert isinstance(layer, STKReference)
-        for attention in (layer.attn_ref.attnx, layer.attn_ref.attny):
-            attention.to_k.load_state_dict(attention.to_q.state_dict())  # each place of the reference asks for itself
-    silence(networks.control.base.face_proj.linear_2)  # drawn people have no photos of face parts
-    with unit_outputs(networks, deviations):
-        predict_velocity(port, networks, seen)
-
-
-def last_layers(networks: Adapters) -> dict[nn.Module, str]:
-    """What adds to the UNet's features, with its site."""
-    layers: dict[nn.Module, str] = {}
-    for site, projector in networks.control.projection.sites().items():
-        assert isinstance(projector, KnittedProjector)
-        layers |= {projector.proj: site, projector.attn.proj: site}
-    for site, layer in networks.reference.sites().items():
-        assert isinstance(layer, STKReference)
-        layers[layer.attn.proj] = site
-    return layers
-
-
-def predict_velocity(port: Port, networks: Adapters, seen: Seen) -> Tensor:
-    """What the UNet predicts of the call's rows under the recipe's taps, with a graph back to the networks.
-
-    The write pass is taken as given: a gradient through it would cost a second pass back through the UNet.
-    """
-    call, layers = seen.call, networks.reference.sites()
-    bank: Bank = {}
-    with torch.no_grad():
-        written = Call(seen.reference, torch.zeros_like(call.timestep), call.context, call.rows)
-        control = add_control(control_of(networks, seen.own))
-        write(port, written, bank, [record(site, bank) for site in layers], control)
-    reads = [_read(site, layer, bank) for site, layer in layers.items()]
-    return port.run(call, [*add_control(control_of(networks, seen.target)), *reads])
-
-
-def control_of(networks: Adapters, heads: Heads) -> dict[str, Tensor]:
+def control_of(control: ControlNetwork, heads: Heads) -> dict[str, Tensor]:
     parts = heads.coefficients.new_zeros(len(heads.coefficients), 3, 1024)
-    return networks.control(heads.condition, ArkitExpression(heads.coefficients, parts))
+    return control(heads.condition, ArkitExpression(heads.coefficients, parts))
 
 
 def add_control(control: Mapping[str, Tensor]) -> Sequence[Tap]:
     return [add_residual(site, lambda call, site=site: control[site]) for site in control]
 
 
-def _read(site: str, layer: ReferenceLayer, bank: Bank) -> Tap:
-    return Tap(site, lambda hidden, call: hidden + layer.read(hidden, layer.prepare(bank[site])))
+def load_adapters(folder: Path, device: torch.device, names: Sequence[str] = FILES) -> Adapters:
+    """What the stages have exported, frozen; networks that are not in `names` are new ones.
+
+    Raises MissingFileError before they have.
+    """
+    networks = Adapters()
+    for name, stage, network in zip(FILES, STAGES, networks.parts(), strict=True):
+        path = folder / f"{name}.safetensors"
+        if name not in names:
+            continue
+        if not path.is_file():
+            raise MissingFileError(f"{folder} holds no {path.name}: train the stage {stage} first")
+        network.load_state_dict(load_file(path))
+    return networks.to(device).eval().requires_grad_(False)

@@ -10,13 +10,15 @@ from typing import NamedTuple
 import torch
 
 from lib_hellomeme.errors import SettingsError
-from lib_hellomeme.training.adapters import AdapterStage
 from lib_hellomeme.training.autoencoder import VaeStage
 from lib_hellomeme.training.base import BaseStage
+from lib_hellomeme.training.control import ControlStage
+from lib_hellomeme.training.control_base import ControlBaseStage
 from lib_hellomeme.training.loop import Recipe, Run, Stage, train
 from lib_hellomeme.training.measuring import MeasureStage
 from lib_hellomeme.training.models import CheckpointTools
 from lib_hellomeme.training.motion import AnimateDiffStage, MotionStage
+from lib_hellomeme.training.reference import ReferenceStage
 from lib_hellomeme.training.style import StyleStage
 
 
@@ -32,7 +34,9 @@ class StageDefaults(NamedTuple):
 STAGES: dict[str, StageDefaults] = {
     "vae": StageDefaults(lambda recipe, run, tools: VaeStage(recipe, run), 2500, 4, 4e-4),
     "base": StageDefaults(BaseStage, 8000, 8, 1.5e-3),
-    "adapters": StageDefaults(AdapterStage, 11600, 12, 0.004),
+    "control_base": StageDefaults(ControlBaseStage, 3000, 32, 0.01),
+    "control": StageDefaults(ControlStage, 1000, 12, 0.01),
+    "reference": StageDefaults(ReferenceStage, 6500, 12, 0.01),
     "style": StageDefaults(StyleStage, 1000, 16, 1e-3),
     "motion": StageDefaults(MotionStage, 6000, 2, 3e-4),
     "animatediff": StageDefaults(AnimateDiffStage, 6000, 2, 3e-4),

@@ -6,6 +6,7 @@ import multiprocessing
 import os
 from collections.abc import Callable, Iterable, Iterator
 from concurrent.futures import Future, ProcessPoolExecutor
+from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from functools import partial
 from itertools import islice
@@ -80,7 +81,8 @@ def draw_people(
     context = multiprocessing.get_context("spawn")
     with ProcessPoolExecutor(workers, context, initializer=_begin_worker) as pool:
         remaining = iter(indices)
-        pending: list[Future[Person]] = [pool.submit(draw, index) for index in islice(remaining, 16 * workers)]
+        with _unpinned():
+            pending: list[Future[Person]] = [pool.submit(draw, index) for index in islice(remaining, 16 * workers)]
         try:
             while pending:
                 person = pending.pop(0).result()
@@ -90,11 +92,22 @@ def draw_people(
             pool.shutdown(cancel_futures=True)
 
 
+@contextmanager
+def _unpinned() -> Iterator[None]:
+    """Processes that are started meanwhile do not have OpenMP pin them, all to one core, as the user may have it pin
+    this one."""
+    pinned = os.environ.pop("OMP_PROC_BIND", None)
+    try:
+        yield
+    finally:
+        if pinned is not None:
+            os.environ["OMP_PROC_BIND"] = pinned
+
+
 def _begin_worker() -> None:
     cv2.setNumThreads(1)
-    if "OMP_PROC_BIND" in os.environ and hasattr(os, "sched_setaffinity"):
-        # OpenMP has pinned the parent's thread, and all workers would share its core.
-        os.sched_setaffinity(0, range(os.cpu_count() or 1))
+    if hasattr(os, "sched_setaffinity"):
+        os.sched_setaffinity(0, range(os.cpu_count() or 1))  # not the core that the parent may be pinned to
 
 
 def comic(rendering: Rendering) -> np.ndarray:

@@ -135,13 +135,18 @@ def new_text_encoder() -> CLIPTextModel:
     return CLIPTextModel(config)
 
 
+def new_control() -> ProjectedControl:
+    """v5c's control network at the narrow UNet's widths."""
+    return ProjectedControl(ControlBase(WIDTHS, CONTROL_CONTEXT_WIDTH), ControlProjection(WIDTHS))
+
+
 class Adapters(nn.Module):
     """v5c's reference and control networks at the narrow UNet's widths."""
 
     def __init__(self) -> None:
         super().__init__()
         self.reference = ReferenceAdapter(WIDTHS)
-        self.control = ProjectedControl(ControlBase(WIDTHS, CONTROL_CONTEXT_WIDTH), ControlProjection(WIDTHS))
+        self.control = new_control()
 
     def parts(self) -> tuple[nn.Module, nn.Module, nn.Module]:
         """As they are published: reference, control base, control projection."""

@@ -20,7 +20,6 @@ from lib_hellomeme.networks.animatediff import AnimateDiffAdapter
 from lib_hellomeme.networks.motion import KnittedMotionV5, MotionAdapter
 from lib_hellomeme.taps.bank import Bank, record, write
 from lib_hellomeme.training.adapters import (
-    CAPTION_DROP,
     UNCOND_DROP,
     Heads,
     add_control,
@@ -36,6 +35,7 @@ from lib_hellomeme.training.diffusion import add_noise, ddim, guided, seeded, ve
 from lib_hellomeme.training.loop import EVEN_RATES, Recipe, Run, save_network
 from lib_hellomeme.training.models import Adapters, CheckpointTools, new_animatediff, new_motion
 from lib_hellomeme.training.pool import Pool, decode, encode, sheet
+from lib_hellomeme.training.reference import CAPTION_DROP
 from lib_hellomeme.unet.diffusers import DiffusersPort
 from lib_hellomeme.unet.port import TEMPORAL, Call, Port, Rows, Tap
 
@@ -230,13 +230,15 @@ def guiding_taps(port: Port, adapters: Adapters, window: Window) -> list[Tap]:
     """Frozen reference and control. The reference is written once a window and shared by its frames."""
     layers, bank = adapters.reference.sites(), Bank()
     call = first_frames(window, window.reference)
-    write(port, call, bank, [record(site, bank) for site in layers], add_control(control_of(adapters, window.own)))
+    write(
+        port, call, bank, [record(site, bank) for site in layers], add_control(control_of(adapters.control, window.own))
+    )
     prepared = {site: layer.prepare(bank[site]) for site, layer in layers.items()}
     reads = [
         Tap(site, lambda hidden, call, site=site, layer=layer: hidden + layer.read(hidden, prepared[site]))
         for site, layer in layers.items()
     ]
-    return [*add_control(control_of(adapters, window.target)), *reads]
+    return [*add_control(control_of(adapters.control, window.target)), *reads]
 
 
 def motion_taps(port: Port, motion: MotionAdapter, window: Window, padded: bool) -> list[Tap]:

@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import argparse
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -12,7 +13,8 @@ import torch
 from safetensors.torch import load_file
 
 from lib_hellomeme.errors import MissingFileError, SettingsError
-from lib_hellomeme.networks.expression import ArkitExpression
+from lib_hellomeme.face.condition import condition_input
+from lib_hellomeme.face.track import ARKIT_INDEX
 from lib_hellomeme.recipes.hellomeme import Reenactment
 from lib_hellomeme.recipes.reenact import load_networks
 from lib_hellomeme.standalone import train as command
@@ -22,29 +24,36 @@ from lib_hellomeme.standalone.prompts import encode_prompt
 from lib_hellomeme.standalone.world import LORA, MOTION, NEEDED
 from lib_hellomeme.taps.bank import Bank, record
 from lib_hellomeme.training.adapters import (
-    ADDED,
     FACE_WEIGHT,
     FALL,
     FIRST_TIMESTEP,
-    AdapterStage,
     Heads,
-    Seen,
-    begin_adapters,
+    add_control,
     control_of,
     face_weight,
     heads_of,
-    predict_velocity,
+    load_adapters,
     timesteps_at,
 )
 from lib_hellomeme.training.autoencoder import UNSEEN, load_vae
 from lib_hellomeme.training.base import BaseStage
 from lib_hellomeme.training.command import STAGES
+from lib_hellomeme.training.control import begin_projection
+from lib_hellomeme.training.control_base import DRAWINGS, begin_base, draw, draw_by, maps_of, new_readouts
+from lib_hellomeme.training.data import Request
 from lib_hellomeme.training.diffusion import STEPS, seeded
-from lib_hellomeme.training.faces import face_state
+from lib_hellomeme.training.faces import face_state, random_face
 from lib_hellomeme.training.loop import Recipe, Run, mixed_precision
 from lib_hellomeme.training.measure import load_measuring_network
-from lib_hellomeme.training.models import LATENT_SCALE, Adapters, new_unet, new_vae, normalise_latents
+from lib_hellomeme.training.models import LATENT_SCALE, Adapters, new_control, new_unet, new_vae, normalise_latents
 from lib_hellomeme.training.pool import encode, to_tensor
+from lib_hellomeme.training.reference import (
+    ReferenceStage,
+    begin_reference,
+    last_layers,
+    predict_velocity,
+    write_reference,
+)
 from lib_hellomeme.training.style import LowRank, attach_lora
 from lib_hellomeme.unet.diffusers import DiffusersPort
 from lib_hellomeme.unet.port import Call, Rows
@@ -114,14 +123,18 @@ def test_everything_exported_is_half_precision_and_small(folder: Path) -> None:
     assert sum(file.stat().st_size for file in files) < 75e6
 
 
-@pytest.mark.parametrize("stage", ["vae", "adapters", "motion"])
+@pytest.mark.parametrize("stage", ["vae", "control_base", "control", "reference", "motion"])
 def test_resumed_stages_are_the_same_bit_for_bit(
     stage: str, folder: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     for file in folder.glob("*.safetensors"):
         (tmp_path / file.name).write_bytes(file.read_bytes())
-    kind = {"vae": "autoencoder.VaeStage", "adapters": "adapters.AdapterStage", "motion": "motion.ClipStage"}[stage]
-    whole = f"lib_hellomeme.training.{kind}.validate"
+    kinds = {
+        "vae": "autoencoder.VaeStage",
+        "control_base": "control_base.ControlBaseStage",
+        "motion": "motion.ClipStage",
+    }
+    whole = f"lib_hellomeme.training.{kinds.get(stage, 'adapters.AdapterStage')}.validate"
     with monkeypatch.context() as patch:
         # The first validation, after the first step, is where this run is killed.
         patch.setattr(whole, lambda self: (_ for _ in ()).throw(KeyboardInterrupt))
@@ -170,38 +183,116 @@ def port() -> DiffusersPort:
 
 @pytest.mark.parametrize("half", [False, True])
 def test_gradients_reach_every_adapter_tensor_and_no_base_tensor(port: DiffusersPort, half: bool) -> None:
-    networks, rows = random_adapters(), Rows((True, False))
-    latents, reference = torch.randn(2, 2, 4, 16, 16, generator=seeded(3))
-    call = Call(latents, torch.tensor([300, 700]), torch.randn(2, 77, 64, generator=seeded(4)), rows)
+    networks, (call, bank, target) = random_adapters(), given(port, Rows((True, False)))
     with mixed_precision("cpu", enabled=half):
-        seen = Seen(call, reference, heads(5, rows.uncond), heads(6, rows.uncond))
-        predicted = predict_velocity(port, networks, seen)
-    predicted.float().square().mean().backward()
+        by_reference = predict_velocity(port, networks, call, bank, target)
+        by_control = port.run(call, add_control(control_of(networks.control, target)))
+    by_reference.float().square().mean().backward()
+    assert all(parameter.grad is None for parameter in networks.control.parameters())
+    by_control.float().square().mean().backward()
     silent = {name for name, value in networks.named_parameters() if value.grad is None or not value.grad.any()}
     assert {name for name in silent if not name.startswith(WITHOUT_GRADIENT)} == set()
     assert all(parameter.grad is None for parameter in port.unet.parameters())
 
 
-def test_new_adapters_add_a_little_of_what_they_are_given(port: DiffusersPort) -> None:
-    rows = Rows((False,) * 4)
-    latents, reference = torch.randn(2, 4, 4, 16, 16, generator=seeded(3))
-    call = Call(latents, torch.tensor([100, 300, 500, 900]), torch.randn(4, 77, 64, generator=seeded(4)), rows)
-    own, target = heads(5, rows.uncond), heads(6, rows.uncond)
+COND = Rows((False,) * 4)
+
+
+def given(port: DiffusersPort, rows: Rows = COND) -> tuple[Call, Bank, Heads]:
+    """What predict_velocity takes, with any features in the bank."""
+    generator, count = seeded(3), len(rows.uncond)
+    latents = torch.randn(count, 4, 16, 16, generator=generator)
+    timestep = torch.linspace(100, 900, count).long()
+    call = Call(latents, timestep, torch.randn(count, 77, 64, generator=generator), rows)
+    bank: Bank = {}
+    with torch.no_grad():
+        port.run(replace(call, sample=latents.flip(-1)), [record(f"up.{level}", bank) for level in range(4)])
+    return call, bank, heads(6, rows.uncond)
+
+
+def test_a_new_projection_adds_nothing_and_its_first_step_changes_that(port: DiffusersPort) -> None:
+    call, _, target = given(port)
+    torch.manual_seed(0)
+    control = new_control()
+    begin_base(control.base, target)
+    rates = begin_projection(port, control, call, target)
+    assert set(rates) == set(control.projection.parameters())
+    assert not any(added.any() for added in control_of(control, target).values())
+    control_of(control, target)["up.3"].sum().backward()
+    assert control.projection.map320_to_640.proj.weight.grad.any()
+
+
+def test_expression_and_pose_can_be_told_from_a_new_bases_maps(monkeypatch: pytest.MonkeyPatch) -> None:
+    """By ridge regression, of heads it was not fitted to. With all waves of the embedding, much less of them could."""
+    generator, size, count, fitted = np.random.default_rng(0), 128, 600, 450
+    faces = [random_face(generator, size) for _ in range(count)]
+    drawn = [condition_input(face.rotation, face.translation, size, size) for face in faces]
+    seen = Heads(
+        torch.from_numpy(np.stack(drawn)), torch.from_numpy(np.stack([face.coefficients for face in faces])).float()
+    )
+    names = [ARKIT_INDEX[name] for name in ("jawOpen", "mouthSmileLeft", "browInnerUp", "eyeBlinkLeft")]
+    rotations = torch.from_numpy(np.stack([face.rotation for face in faces])).float()
+    truth = torch.cat([seen.coefficients[:, names], rotations], dim=1)
+    truth = truth - truth[:fitted].mean(dim=0)
+
+    def explained() -> float:
+        torch.manual_seed(0)
+        base = new_control().base
+        begin_base(base, Heads(*(value[:32] for value in seen)))
+        with torch.no_grad():
+            features = maps_of(base, seen)[2].flatten(1)
+        features = features - features[:fitted].mean(dim=0)
+        known = features[:fitted] @ features[:fitted].T
+        ridge = known.diagonal().mean() * 0.1 * torch.eye(fitted)
+        told = features[fitted:] @ (features[:fitted].T @ torch.linalg.solve(known + ridge, truth[:fitted]))
+        return float((1 - (told - truth[fitted:]).square().sum(dim=0) / truth[fitted:].square().sum(dim=0)).mean())
+
+    assert explained() > 0.4
+    monkeypatch.setattr("lib_hellomeme.training.control_base.SMOOTH", 1e9)
+    assert explained() < 0.25
+
+
+def test_a_base_learns_from_what_each_part_changes() -> None:
+    heads, pictures = draw(Request(0, 128, DRAWINGS), 12, workers=0)
+    assert pictures.shape == (12, 15, 32, 32)
+    resting, parts = pictures[:, :3], pictures[:, 3:].unflatten(1, (4, 3)).abs().amax(dim=(0, 2)) > 0.1
+    assert resting.min() >= -1
+    assert resting.max() <= 1
+    assert (parts.float().mean(dim=(1, 2)) > 0.01).all()
+    assert (parts.float().mean(dim=(1, 2)) < 0.4).all()  # in the face alone
+    height = torch.arange(32.0)[:, None].expand(32, 32)
+    eyes, brows, jaw, mouth = (float(height[part].mean()) for part in parts)
+    assert brows < eyes < mouth
+    assert eyes < jaw
+    base = new_control().base
+    begin_base(base, heads)
+    readouts = new_readouts(base, 32, heads)
+    for index, readout in enumerate(readouts):
+        readout.bias.data += torch.arange(len(readout.bias)) + index
+    drawn = draw_by(base, readouts, heads)
+    assert [one.shape for one in drawn] == [pictures.shape] * 4
+    coarsest = drawn[0][0]  # every cell of 16 x 16 px holds its readout's values in order: channel, row, column
+    assert coarsest[0, 0, :3].tolist() == [0, 1, 2]
+    assert coarsest[0, 1, 0] == 16
+    assert coarsest[1, 16, 16] == 256
+
+
+def test_a_new_reference_adds_nothing_and_its_first_step_depends_on_what_is_read(port: DiffusersPort) -> None:
+    call, bank, target = given(port)
     torch.manual_seed(0)
     networks = Adapters()
-    begin_adapters(port, networks, Seen(call, reference, own, target))
-    features: Bank = {}
-    sites = list(networks.control.projection.sites())
-    with torch.no_grad():
-        port.run(call, [record(site, features) for site in sites])
-        for site, added in control_of(networks, target).items():
-            deviation = (features[site] - features[site].mean(dim=(0, 2, 3), keepdim=True)).std()
-            assert 0.5 * ADDED < added.std() / deviation < 3 * ADDED, site
-            assert added.std(dim=0).mean() > 0.1 * added.std(), site  # it differs from row to row
-        known = Seen(call, reference, own, target)
-        changed = predict_velocity(port, networks, known)
-        for other in (known._replace(target=own), known._replace(reference=latents)):
-            assert (predict_velocity(port, networks, other) - changed).std() > 1e-3 * changed.std()
+    begin_base(networks.control.base, target)
+    begin_projection(port, networks.control, call, target)
+    rates = begin_reference(port, networks, call, bank, target)
+    assert set(rates) == set(networks.reference.parameters())
+    gradients = []
+    for read in (bank, {site: hidden.flip(0) for site, hidden in bank.items()}):
+        predicted = predict_velocity(port, networks, call, read, target)
+        torch.testing.assert_close(predicted, port.run(call), rtol=0, atol=1e-6)
+        networks.zero_grad()
+        predicted.square().mean().backward()
+        gradients.append(torch.cat([layer.weight.grad.flatten() for layer in last_layers(networks.reference)]))
+    assert (gradients[0] - gradients[1]).std() > 0.1 * gradients[0].std()
 
 
 def test_training_sees_what_the_recipe_draws(port: DiffusersPort) -> None:
@@ -210,14 +301,12 @@ def test_training_sees_what_the_recipe_draws(port: DiffusersPort) -> None:
     reference = torch.randn(1, 4, 16, 16, generator=seeded(7))
     call = Call(latents, torch.tensor([500, 500]), torch.randn(2, 77, 64, generator=seeded(4)), rows)
     own, target = heads(5, rows.uncond), heads(6, rows.uncond)
-
-    def control(given: Heads) -> Mapping[str, torch.Tensor]:  # of nobody, then of the face
-        return networks.control(given.condition, ArkitExpression(given.coefficients, torch.zeros(2, 3, 1024)))
-
     with torch.no_grad():
         seen = torch.cat([torch.zeros_like(reference), reference])
-        trained = predict_velocity(port, networks, Seen(call, seen, own, target))
-        reenactment = Reenactment(port, networks.reference.sites(), reference, control(target), control(own))
+        bank = write_reference(port, networks, replace(call, sample=seen, timestep=torch.zeros(2).long()), own)
+        trained = predict_velocity(port, networks, call, bank, target)
+        by_site = (control_of(networks.control, given) for given in (target, own))
+        reenactment = Reenactment(port, networks.reference.sites(), reference, *by_site)
         with port.attach(reenactment.taps(), lambda *_: call, reenactment.begin):
             drawn = port.unet(call.sample, call.timestep, call.context).sample
     assert (trained - port.run(call)).abs().max() > 1e-2
@@ -225,7 +314,16 @@ def test_training_sees_what_the_recipe_draws(port: DiffusersPort) -> None:
 
 
 def test_adapters_lose_their_conditions_as_guidance_does(folder: Path) -> None:
-    stage = AdapterStage(recipe("adapters"), work(folder), command.TOOLS)
+    stage = ReferenceStage(recipe("reference"), work(folder), command.TOOLS)
+    batch = stage.batch(recipe("reference"), 0)
+    batch = batch._replace(
+        call=replace(batch.call, rows=Rows((True, False))), people=np.array([0, 1]), views=np.array([1, 0])
+    )
+    _, bank, _ = stage.given(batch, 0)
+    for site, hidden in bank.items():
+        assert hidden.shape[0] == 2
+        assert torch.equal(hidden[0], stage.written[site][-1].float())  # nobody's
+        assert torch.equal(hidden[1], stage.written[site][3].float())  # person 1 in the other view
     uncond = torch.tensor([True, False])
     given = heads_of(stage.pool, np.array([0, 1]), np.array([1, 0]), uncond, 64)
     assert (given.condition[0] == -1).all()
@@ -295,7 +393,9 @@ def test_stages_ask_for_what_comes_before_them(tmp_path: Path) -> None:
     with pytest.raises(MissingFileError, match="train the stage vae first"):
         command.run(arguments("base", tmp_path))
     with pytest.raises(MissingFileError, match="drawn-people"):
-        command.run(arguments("adapters", tmp_path))
+        command.run(arguments("control", tmp_path))
+    with pytest.raises(MissingFileError, match=r"hm5c_reference\.safetensors: train the stage reference first"):
+        load_adapters(tmp_path, torch.device("cpu"))
     with pytest.raises(SettingsError, match="multiple of 64"):
         command.run(arguments("vae", tmp_path, size=100))
     assert UNSEEN > 10**6

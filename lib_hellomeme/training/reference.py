@@ -1,0 +1,166 @@
+"""The stage `reference`: v5c's reference network, from two views of one person, with control as it is.
+
+The first view is the reference, the second is drawn from noise. The taps stand where the recipe's stand.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import replace
+from pathlib import Path
+
+import numpy as np
+import torch
+from torch import Tensor, nn
+
+from lib_hellomeme.networks.reference import ReferenceAdapter, ReferenceLayer, STKReference
+from lib_hellomeme.recipes.hellomeme import Reenactment, control_features
+from lib_hellomeme.taps.bank import Bank, record, write
+from lib_hellomeme.training.adapters import (
+    CONTROL_BASE_FILE,
+    CONTROL_PROJECTION_FILE,
+    REFERENCE_FILE,
+    AdapterStage,
+    Batch,
+    Heads,
+    add_control,
+    control_of,
+    heads_of,
+    load_adapters,
+)
+from lib_hellomeme.training.beginnings import rates_by_size, unit_outputs
+from lib_hellomeme.training.control import ADDED, LAST_LAYERS
+from lib_hellomeme.training.control_base import BEGINNING, SHARP
+from lib_hellomeme.training.data import Person
+from lib_hellomeme.training.loop import Recipe, Run, save_network
+from lib_hellomeme.training.models import Adapters, CheckpointTools, silence
+from lib_hellomeme.training.pool import encode
+from lib_hellomeme.unet.port import Begin, Call, Port, Rows, Tap
+
+REFERENCES = 2  # views of each person that are references
+WRITTEN_AT_ONCE = 32
+CAPTION_DROP = 0.8  # who is drawn is to be learned from the reference
+
+
+class ReferenceStage(AdapterStage):
+    caption_drop = CAPTION_DROP
+
+    def __init__(self, recipe: Recipe, run: Run, tools: CheckpointTools) -> None:
+        super().__init__(recipe, run, tools)
+        self.adapters = load_adapters(run.folder, run.device, [CONTROL_BASE_FILE, CONTROL_PROJECTION_FILE])
+        self.reference = self.networks = self.adapters.reference.requires_grad_(True)
+        self.written = self._write()
+        batch = self.batch(replace(recipe, batch=BEGINNING), recipe.steps)
+        self.rates = begin_reference(self.port, self.adapters, *self.given(batch, recipe.steps))
+
+    def predict(self, batch: Batch, step: int) -> Tensor:
+        return predict_velocity(self.port, self.adapters, *self.given(batch, step))
+
+    def given(self, batch: Batch, step: int) -> tuple[Call, Bank, Heads]:
+        """What `predict_velocity` takes: the batch, with another view of each person as the reference."""
+        drawn = np.random.default_rng([self.recipe.seed, step, 1]).integers(REFERENCES, size=len(batch.views))
+        others = np.where(drawn == batch.views, (drawn + 1) % REFERENCES, drawn)
+        place = torch.from_numpy(batch.people * REFERENCES + others)
+        place = torch.where(batch.uncond, len(self.pool.latents) * REFERENCES, place)
+        bank = {site: written[place].float().to(self.run.device) for site, written in self.written.items()}
+        return batch.call, bank, self.heads(batch, batch.views)
+
+    def _write(self) -> Bank:
+        """What the write passes over the first REFERENCES views leave, and at the end that of uncond rows; float16.
+
+        No prompt, as most rows have none: so they are the same at every step.
+        """
+        people, views = (part.flatten() for part in np.mgrid[: len(self.pool.latents), :REFERENCES])
+        print(f"writing {len(people)} references", flush=True)
+        nobody = torch.arange(len(people) + 1) == len(people)
+        people, views = np.append(people, 0), np.append(views, 0)
+        context = self.model.text_encoder(self.empty[None].to(self.run.device)).last_hidden_state
+        parts: list[Bank] = []
+        for rows in torch.arange(len(people)).split(WRITTEN_AT_ONCE):
+            uncond = nobody[rows]
+            reference = self.pool.latents[people[rows], views[rows]].float()
+            reference = torch.where(uncond[:, None, None, None], 0.0, reference).to(self.run.device)
+            own = heads_of(self.pool, people[rows], views[rows], uncond, self.recipe.size).to(self.run.device)
+            call = Call(
+                reference,
+                torch.zeros(len(rows), dtype=torch.long, device=self.run.device),
+                context.expand(len(rows), -1, -1),
+                Rows(tuple(uncond.tolist())),
+            )
+            bank = write_reference(self.port, self.adapters, call, own)
+            parts.append({site: hidden.half().cpu() for site, hidden in bank.items()})
+        return {site: torch.cat([part[site] for part in parts]) for site in parts[0]}
+
+    def drawing(self, person: Person) -> tuple[Sequence[Tap], Begin | None]:
+        """As users do: the person of view 0 with the face of view 1."""
+        own, target = (
+            control_features(self.adapters.control, [face], self.run.device, torch.float32) for face in person.faces
+        )
+        reference = encode(self.model.vae, person.pictures[:1])
+        reenactment = Reenactment(self.port, self.reference.sites(), reference, target, own)
+        return reenactment.taps(), reenactment.begin
+
+    def export(self) -> list[Path]:
+        """The published file's tensors, float16."""
+        path = self.run.folder / f"{REFERENCE_FILE}.safetensors"
+        save_network(path, self.reference)
+        return [path]
+
+
+@torch.no_grad()
+def begin_reference(
+    port: Port, networks: Adapters, call: Call, bank: Bank, target: Heads
+) -> Mapping[nn.Parameter, float]:
+    """First weights that hand on what they are given here and add nothing yet, as control's begin. Returns learning
+    rates."""
+    features: Bank = {}
+    layers = networks.reference.sites()
+    port.run(call, [record(site, features) for site in layers])
+    deviations: dict[nn.Module, float] = {
+        layer: SHARP for name, layer in networks.reference.named_modules() if name.endswith(("to_q", "to_k"))
+    }
+    last = last_layers(networks.reference)
+    for layer, site in last.items():
+        hidden = features[site]
+        deviations[layer] = ADDED * float((hidden - hidden.mean(dim=(0, 2, 3), keepdim=True)).std())
+    for layer in layers.values():
+        assert isinstance(layer, STKReference)
+        for attention in (layer.attn_ref.attnx, layer.attn_ref.attny):
+            attention.to_k.load_state_dict(attention.to_q.state_dict())  # each place of the reference asks for itself
+    with unit_outputs(networks.reference, deviations):
+        predict_velocity(port, networks, call, bank, target)
+    rates = rates_by_size(networks.reference, dict.fromkeys(last, LAST_LAYERS))
+    for layer in last:
+        silence(layer)
+    return rates
+
+
+def last_layers(reference: ReferenceAdapter) -> dict[nn.Module, str]:
+    """What adds to the UNet's features, with its site."""
+    layers: dict[nn.Module, str] = {}
+    for site, layer in reference.sites().items():
+        assert isinstance(layer, STKReference)
+        layers[layer.attn.proj] = site
+    return layers
+
+
+@torch.no_grad()
+def write_reference(port: Port, networks: Adapters, call: Call, own: Heads) -> Bank:
+    """What the recipe's write pass leaves: the call's rows are references at timestep 0, zeros where uncond, and `own`
+    their heads. It is taken as given: a gradient through it would cost a second pass back through the UNet."""
+    bank: Bank = {}
+    control = add_control(control_of(networks.control, own))
+    write(port, call, bank, [record(site, bank) for site in networks.reference.sites()], control)
+    return bank
+
+
+def predict_velocity(port: Port, networks: Adapters, call: Call, bank: Bank, target: Heads) -> Tensor:
+    """What the UNet predicts of the call's rows under the recipe's taps, with a graph back to the reference network."""
+    with torch.no_grad():
+        control = control_of(networks.control, target)
+    reads = [_read(site, layer, bank) for site, layer in networks.reference.sites().items()]
+    return port.run(call, [*add_control(control), *reads])
+
+
+def _read(site: str, layer: ReferenceLayer, bank: Bank) -> Tap:
+    return Tap(site, lambda hidden, call: hidden + layer.read(hidden, layer.prepare(bank[site])))
