@@ -32,7 +32,7 @@ from lib_hellomeme.training.base import (
     random_timesteps,
 )
 from lib_hellomeme.training.data import Person
-from lib_hellomeme.training.diffusion import STEPS, add_noise, ddim, guided, latents_loss, seeded
+from lib_hellomeme.training.diffusion import add_noise, ddim, guided, seeded, velocity_loss
 from lib_hellomeme.training.loop import Recipe, Run
 from lib_hellomeme.training.models import Adapters, CheckpointTools
 from lib_hellomeme.training.pool import Pool, decode, sheet
@@ -40,11 +40,6 @@ from lib_hellomeme.unet.diffusers import DiffusersPort
 from lib_hellomeme.unet.port import Begin, Call, Rows, Tap
 
 UNCOND_DROP = 0.1  # rows as guidance's other side sees them: no caption, no reference, nobody's control
-# Half of a run is at the noisiest timesteps, where it is decided who is drawn and how; it reaches them all at its end.
-# Where there is little noise, all that new layers add does harm: with every timestep from the first step on, they fell
-# silent before they had learned anything. For the same reason the loss is that of the latents.
-FIRST_TIMESTEP = 600
-FALL = (0.5, 0.9)  # shares of the run between which the first timestep goes down to 0
 FACE_WEIGHT = 3.0  # of the face in the loss: a seventh of the latents, in which every expression has to show
 SHOWN = 6  # people on the sheet
 REFERENCE_FILE, CONTROL_BASE_FILE, CONTROL_PROJECTION_FILE = "hm5c_reference", "hm5_control_base", "hm5c_control_proj"
@@ -81,7 +76,7 @@ class Batch(NamedTuple):
 
 
 class AdapterStage(ABC):
-    """The loss is the base model's, by what it does to the latents."""
+    """The loss is the base model's, in which faces weigh more."""
 
     caption_drop: float  # share of rows that lose the caption alone
     networks: nn.Module
@@ -107,14 +102,14 @@ class AdapterStage(ABC):
 
     def loss(self, step: int) -> Tensor:
         batch = self.batch(self.recipe, step)
-        return latents_loss(self.predict(batch, step), batch.latents, batch.noise, batch.call.timestep, batch.weight)
+        return velocity_loss(self.predict(batch, step), batch.latents, batch.noise, batch.call.timestep, batch.weight)
 
     def batch(self, recipe: Recipe, step: int) -> Batch:
         device = self.run.device
         latents, tokens, (people, views) = chosen_views(self.pool, recipe, step)
         generator = seeded(recipe.seed, step)
         noise = torch.randn(latents.shape, generator=generator)
-        timestep = timesteps_at(step / recipe.steps, random_timesteps(len(latents), generator))
+        timestep = random_timesteps(len(latents), generator)
         chance = torch.rand(len(latents), generator=generator)
         uncond = chance < UNCOND_DROP
         tokens = torch.where((chance < UNCOND_DROP + self.caption_drop)[:, None], self.empty, tokens)
@@ -156,13 +151,6 @@ class AdapterStage(ABC):
         taps, begin = self.drawing(person)
         with self.port.attach(taps, describe, begin):
             return decode(model.vae, ddim(predict, noise, SAMPLING_STEPS))
-
-
-def timesteps_at(share: float, timestep: Tensor) -> Tensor:
-    """timestep (n,), spread over all there are, to those of a run of which this share is done."""
-    start, end = FALL
-    first = FIRST_TIMESTEP * min(1.0, max(0.0, (end - share) / (end - start)))
-    return (first + timestep * (STEPS - first) / STEPS).long()
 
 
 def face_weight(rotations: Tensor, translations: Tensor, side: int) -> Tensor:

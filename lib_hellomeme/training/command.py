@@ -35,7 +35,7 @@ STAGES: dict[str, StageDefaults] = {
     "vae": StageDefaults(lambda recipe, run, tools: VaeStage(recipe, run), 2500, 4, 4e-4),
     "base": StageDefaults(BaseStage, 8000, 8, 1.5e-3),
     "control_base": StageDefaults(ControlBaseStage, 3000, 32, 0.01),
-    "control": StageDefaults(ControlStage, 1000, 12, 0.01),
+    "control": StageDefaults(ControlStage, 2000, 12, 0.02),
     "reference": StageDefaults(ReferenceStage, 6500, 12, 0.01),
     "style": StageDefaults(StyleStage, 1000, 16, 1e-3),
     "motion": StageDefaults(MotionStage, 6000, 2, 3e-4),

@@ -7,7 +7,6 @@ from functools import cache
 
 import numpy as np
 import torch
-import torch.nn.functional as F
 from torch import Tensor
 
 STEPS = 1000
@@ -36,18 +35,12 @@ def velocity(latents: Tensor, noise: Tensor, timestep: Tensor) -> Tensor:
     return power.sqrt() * noise - (1 - power).sqrt() * latents
 
 
-def velocity_loss(predicted: Tensor, latents: Tensor, noise: Tensor, timestep: Tensor) -> Tensor:
-    """Mean square error."""
-    return F.mse_loss(predicted.float(), velocity(latents, noise, timestep))
-
-
-def latents_loss(predicted: Tensor, latents: Tensor, noise: Tensor, timestep: Tensor, weight: Tensor) -> Tensor:
-    """Mean square error of the latents that follow from predicted velocities: sqrt(a) noised - sqrt(1 - a) velocity.
-
-    weight (n, 1, h, w) tells which places matter more.
-    """
+def velocity_loss(
+    predicted: Tensor, latents: Tensor, noise: Tensor, timestep: Tensor, weight: Tensor | None = None
+) -> Tensor:
+    """Mean square error. weight (n, 1, h, w) tells which places matter more."""
     errors = (predicted.float() - velocity(latents, noise, timestep)).square()
-    return (weight * (1 - _power(latents, timestep)) * errors).mean() / weight.mean()
+    return errors.mean() if weight is None else (weight * errors).mean() / weight.mean()
 
 
 @torch.no_grad()

@@ -25,15 +25,12 @@ from lib_hellomeme.standalone.world import LORA, MOTION, NEEDED
 from lib_hellomeme.taps.bank import Bank, record
 from lib_hellomeme.training.adapters import (
     FACE_WEIGHT,
-    FALL,
-    FIRST_TIMESTEP,
     Heads,
     add_control,
     control_of,
     face_weight,
     heads_of,
     load_adapters,
-    timesteps_at,
 )
 from lib_hellomeme.training.autoencoder import UNSEEN, load_vae
 from lib_hellomeme.training.base import BaseStage
@@ -41,7 +38,7 @@ from lib_hellomeme.training.command import STAGES
 from lib_hellomeme.training.control import begin_projection
 from lib_hellomeme.training.control_base import DRAWINGS, begin_base, draw, draw_by, maps_of, new_readouts
 from lib_hellomeme.training.data import Request
-from lib_hellomeme.training.diffusion import STEPS, seeded
+from lib_hellomeme.training.diffusion import seeded
 from lib_hellomeme.training.faces import face_state, random_face
 from lib_hellomeme.training.loop import Recipe, Run, mixed_precision
 from lib_hellomeme.training.measure import load_measuring_network
@@ -330,17 +327,6 @@ def test_adapters_lose_their_conditions_as_guidance_does(folder: Path) -> None:
     assert (given.condition[1] > -1).any()
     assert (given.coefficients[0] == 0).all()
     torch.testing.assert_close(given.coefficients[1], stage.pool.coefficients[1, 0])
-
-
-def test_adapters_reach_all_timesteps_at_the_end() -> None:
-    every = torch.arange(STEPS)
-    start, end = FALL
-    for share in (0.0, 0.3, start):
-        assert timesteps_at(share, every).unique().tolist() == list(range(FIRST_TIMESTEP, STEPS))
-    later = timesteps_at((start + end) / 2, every)
-    assert (later.min(), later.max()) == (FIRST_TIMESTEP // 2, STEPS - 1)
-    for share in (end, 1.0):
-        assert timesteps_at(share, every).equal(every)
 
 
 def test_faces_weigh_more_where_they_are() -> None:
