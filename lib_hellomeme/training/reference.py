@@ -125,8 +125,8 @@ def begin_reference(
         deviations[layer] = ADDED * float((hidden - hidden.mean(dim=(0, 2, 3), keepdim=True)).std())
     for layer in layers.values():
         assert isinstance(layer, STKReference)
-        for attention in (layer.attn_ref.attnx, layer.attn_ref.attny):
-            attention.to_k.load_state_dict(attention.to_q.state_dict())  # each place of the reference asks for itself
+        for attention in (layer.attn_ref.attnx, layer.attn_ref.attny, layer.attn.attnx, layer.attn.attny):
+            attention.to_k.load_state_dict(attention.to_q.state_dict())  # each place asks for the same place
     with unit_outputs(networks.reference, deviations):
         predict_velocity(port, networks, call, bank, target)
     rates = rates_by_size(networks.reference, dict.fromkeys(last, LAST_LAYERS))
