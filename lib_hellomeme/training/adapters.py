@@ -96,6 +96,10 @@ class AdapterStage(ABC):
     def predict(self, batch: Batch, step: int) -> Tensor:
         """Velocities (n, 4, h, w), with a graph back to `networks`."""
 
+    def timesteps(self, share: float, timestep: Tensor) -> Tensor:
+        """Those of a run of which this share is done; timestep (n,) is spread over all there are."""
+        return timestep
+
     @abstractmethod
     def drawing(self, person: Person) -> tuple[Sequence[Tap], Begin | None]:
         """What acts while this person is drawn in view 1, and what begins it, for the rows (uncond, cond)."""
@@ -109,7 +113,7 @@ class AdapterStage(ABC):
         latents, tokens, (people, views) = chosen_views(self.pool, recipe, step)
         generator = seeded(recipe.seed, step)
         noise = torch.randn(latents.shape, generator=generator)
-        timestep = random_timesteps(len(latents), generator)
+        timestep = self.timesteps(step / recipe.steps, random_timesteps(len(latents), generator))
         chance = torch.rand(len(latents), generator=generator)
         uncond = chance < UNCOND_DROP
         tokens = torch.where((chance < UNCOND_DROP + self.caption_drop)[:, None], self.empty, tokens)

@@ -43,6 +43,12 @@ def velocity_loss(
     return errors.mean() if weight is None else (weight * errors).mean() / weight.mean()
 
 
+def latents_loss(predicted: Tensor, latents: Tensor, noise: Tensor, timestep: Tensor, weight: Tensor) -> Tensor:
+    """The same of the latents that follow from predicted velocities: sqrt(a) noised - sqrt(1 - a) velocity."""
+    errors = (predicted.float() - velocity(latents, noise, timestep)).square()
+    return (weight * (1 - _power(latents, timestep)) * errors).mean() / weight.mean()
+
+
 @torch.no_grad()
 def ddim(predict: Callable[[Tensor, Tensor], Tensor], latents: Tensor, steps: int) -> Tensor:
     """From noise (n, 4, h, w) to latents. predict(latents, timestep (n,)) is the velocity. Song et al. (2021), equation

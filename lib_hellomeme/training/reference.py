@@ -29,16 +29,27 @@ from lib_hellomeme.training.adapters import (
     load_adapters,
 )
 from lib_hellomeme.training.beginnings import rates_by_size, unit_outputs
-from lib_hellomeme.training.control import ADDED, LAST_LAYERS
-from lib_hellomeme.training.control_base import BEGINNING, SHARP
+from lib_hellomeme.training.control_base import BEGINNING
 from lib_hellomeme.training.data import Person
+from lib_hellomeme.training.diffusion import STEPS, latents_loss
 from lib_hellomeme.training.loop import Recipe, Run, save_network
-from lib_hellomeme.training.models import Adapters, CheckpointTools, silence
+from lib_hellomeme.training.models import Adapters, CheckpointTools
 from lib_hellomeme.training.pool import encode
 from lib_hellomeme.unet.port import Begin, Call, Port, Rows, Tap
 
+# Half of a run is at the noisiest timesteps, where it is decided who is drawn; it reaches them all at its end. Where
+# there is little noise, the reference tells little: with every timestep from the first step on, and by the error of
+# velocities, its layers learned nothing in the steps in which they learn something with this. For the same reason the
+# loss is that of the latents.
+FIRST_TIMESTEP = 600
+FALL = (0.5, 0.9)  # shares of the run between which the first timestep goes down to 0
 REFERENCES = 2  # views of each person that are references
 WRITTEN_AT_ONCE = 32
+# Deviation of new queries and keys. Where they choose sharply, they choose at random, and what the layers hand on no
+# longer tells colours that the reference's features tell (by ridge regression 0.1 to 0.6 of their variance, now 0.9).
+EVEN = 0.3
+ADDED = 0.1  # what new layers add, in deviations of the UNet's features at each site
+LAST_LAYERS = 25.0  # how much faster the layers that add to the UNet learn: what they add has to grow
 CAPTION_DROP = 0.8  # who is drawn is to be learned from the reference
 
 
@@ -52,6 +63,13 @@ class ReferenceStage(AdapterStage):
         self.written = self._write()
         batch = self.batch(replace(recipe, batch=BEGINNING), recipe.steps)
         self.rates = begin_reference(self.port, self.adapters, *self.given(batch, recipe.steps))
+
+    def loss(self, step: int) -> Tensor:
+        batch = self.batch(self.recipe, step)
+        return latents_loss(self.predict(batch, step), batch.latents, batch.noise, batch.call.timestep, batch.weight)
+
+    def timesteps(self, share: float, timestep: Tensor) -> Tensor:
+        return timesteps_at(share, timestep)
 
     def predict(self, batch: Batch, step: int) -> Tensor:
         return predict_velocity(self.port, self.adapters, *self.given(batch, step))
@@ -107,17 +125,24 @@ class ReferenceStage(AdapterStage):
         return [path]
 
 
+def timesteps_at(share: float, timestep: Tensor) -> Tensor:
+    """timestep (n,), spread over all there are, to those of a run of which this share is done."""
+    start, end = FALL
+    first = FIRST_TIMESTEP * min(1.0, max(0.0, (end - share) / (end - start)))
+    return (first + timestep * (STEPS - first) / STEPS).long()
+
+
 @torch.no_grad()
 def begin_reference(
     port: Port, networks: Adapters, call: Call, bank: Bank, target: Heads
 ) -> Mapping[nn.Parameter, float]:
-    """First weights that hand on what they are given here and add nothing yet, as control's begin. Returns learning
-    rates."""
+    """First weights that hand on what they are given here and add a little of it to the UNet's features. Returns
+    learning rates."""
     features: Bank = {}
     layers = networks.reference.sites()
     port.run(call, [record(site, features) for site in layers])
     deviations: dict[nn.Module, float] = {
-        layer: SHARP for name, layer in networks.reference.named_modules() if name.endswith(("to_q", "to_k"))
+        layer: EVEN for name, layer in networks.reference.named_modules() if name.endswith(("to_q", "to_k"))
     }
     last = last_layers(networks.reference)
     for layer, site in last.items():
@@ -129,10 +154,7 @@ def begin_reference(
             attention.to_k.load_state_dict(attention.to_q.state_dict())  # each place asks for the same place
     with unit_outputs(networks.reference, deviations):
         predict_velocity(port, networks, call, bank, target)
-    rates = rates_by_size(networks.reference, dict.fromkeys(last, LAST_LAYERS))
-    for layer in last:
-        silence(layer)
-    return rates
+    return rates_by_size(networks.reference, dict.fromkeys(last, LAST_LAYERS))
 
 
 def last_layers(reference: ReferenceAdapter) -> dict[nn.Module, str]:

@@ -12,6 +12,7 @@ from lib_hellomeme.training.diffusion import (
     add_noise,
     ddim,
     guided,
+    latents_loss,
     seeded,
     signal_power,
     velocity,
@@ -53,6 +54,20 @@ def test_loss_is_nothing_for_the_right_velocity() -> None:
     right = velocity(latents, noise, timestep)
     assert velocity_loss(right, latents, noise, timestep) == 0
     assert velocity_loss(right + 2, latents, noise, timestep).item() == pytest.approx(4, rel=1e-5)
+
+
+def test_latents_loss_is_the_error_of_what_follows_from_velocities() -> None:
+    latents, noise, wrong = torch.randn(3, 2, 4, 8, 8, generator=seeded(3))
+    timestep = torch.tensor([900, 5])
+    predicted = velocity(latents, noise, timestep) + wrong
+    power = signal_power()[timestep][:, None, None, None]
+    found = power.sqrt() * add_noise(latents, noise, timestep) - (1 - power).sqrt() * predicted
+    errors = (found - latents).square()
+    even, left = torch.ones(2, 1, 8, 8), torch.ones(2, 1, 8, 8)
+    left[..., 4:] = 0.0
+    for weight, expected in ((even, errors.mean()), (5 * even, errors.mean()), (left, errors[..., :4].mean())):
+        loss = latents_loss(predicted, latents, noise, timestep, weight)
+        assert loss.item() == pytest.approx(expected.item(), rel=1e-4)
 
 
 def test_places_of_no_weight_do_not_count() -> None:
