@@ -6,7 +6,7 @@ Control learns first, by itself; the reference learns with control as it then is
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import NamedTuple
 
@@ -32,7 +32,7 @@ from lib_hellomeme.training.base import (
     random_timesteps,
 )
 from lib_hellomeme.training.data import Person
-from lib_hellomeme.training.diffusion import add_noise, ddim, guided, seeded, velocity_loss
+from lib_hellomeme.training.diffusion import add_noise, ddim, guided, seeded
 from lib_hellomeme.training.loop import Recipe, Run
 from lib_hellomeme.training.models import Adapters, CheckpointTools
 from lib_hellomeme.training.pool import Pool, decode, sheet
@@ -43,8 +43,8 @@ UNCOND_DROP = 0.1  # rows as guidance's other side sees them: no caption, no ref
 FACE_WEIGHT = 3.0  # of the face in the loss: a seventh of the latents, in which every expression has to show
 SHOWN = 6  # people on the sheet
 REFERENCE_FILE, CONTROL_BASE_FILE, CONTROL_PROJECTION_FILE = "hm5c_reference", "hm5_control_base", "hm5c_control_proj"
-FILES = (REFERENCE_FILE, CONTROL_BASE_FILE, CONTROL_PROJECTION_FILE)
-STAGES = ("reference", "control_base", "control")  # that they come from
+STAGE_OF = {REFERENCE_FILE: "reference", CONTROL_BASE_FILE: "control_base", CONTROL_PROJECTION_FILE: "control"}
+FILES = tuple(STAGE_OF)
 
 
 class Heads(NamedTuple):
@@ -55,6 +55,11 @@ class Heads(NamedTuple):
 
     def to(self, device: torch.device) -> Heads:
         return Heads(self.condition.to(device), self.coefficients.to(device))
+
+    @property
+    def expression(self) -> ArkitExpression:
+        """Drawn people have no photos of face parts."""
+        return ArkitExpression(self.coefficients, self.coefficients.new_zeros(len(self.coefficients), 3, 1024))
 
 
 class Batch(NamedTuple):
@@ -76,8 +81,9 @@ class Batch(NamedTuple):
 
 
 class AdapterStage(ABC):
-    """The loss is the base model's, in which faces weigh more."""
+    """The loss is `error`, in which faces weigh more."""
 
+    error: Callable[[Tensor, Tensor, Tensor, Tensor, Tensor], Tensor]
     caption_drop: float  # share of rows that lose the caption alone
     networks: nn.Module
     rates: Mapping[nn.Parameter, float]
@@ -106,7 +112,7 @@ class AdapterStage(ABC):
 
     def loss(self, step: int) -> Tensor:
         batch = self.batch(self.recipe, step)
-        return velocity_loss(self.predict(batch, step), batch.latents, batch.noise, batch.call.timestep, batch.weight)
+        return self.error(self.predict(batch, step), batch.latents, batch.noise, batch.call.timestep, batch.weight)
 
     def batch(self, recipe: Recipe, step: int) -> Batch:
         device = self.run.device
@@ -178,8 +184,7 @@ def heads_of(pool: Pool, people: np.ndarray, views: np.ndarray, uncond: Tensor, 
 
 
 def control_of(control: ControlNetwork, heads: Heads) -> dict[str, Tensor]:
-    parts = heads.coefficients.new_zeros(len(heads.coefficients), 3, 1024)
-    return control(heads.condition, ArkitExpression(heads.coefficients, parts))
+    return control(heads.condition, heads.expression)
 
 
 def add_control(control: Mapping[str, Tensor]) -> Sequence[Tap]:
@@ -192,11 +197,11 @@ def load_adapters(folder: Path, device: torch.device, names: Sequence[str] = FIL
     Raises MissingFileError before they have.
     """
     networks = Adapters()
-    for name, stage, network in zip(FILES, STAGES, networks.parts(), strict=True):
+    for name, network in zip(FILES, networks.parts(), strict=True):
         path = folder / f"{name}.safetensors"
         if name not in names:
             continue
         if not path.is_file():
-            raise MissingFileError(f"{folder} holds no {path.name}: train the stage {stage} first")
+            raise MissingFileError(f"{folder} holds no {path.name}: train the stage {STAGE_OF[name]} first")
         network.load_state_dict(load_file(path))
     return networks.to(device).eval().requires_grad_(False)

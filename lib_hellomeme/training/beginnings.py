@@ -19,7 +19,9 @@ from typing import TYPE_CHECKING
 import torch
 from torch import Tensor, nn
 
+from lib_hellomeme.taps.bank import Bank, record
 from lib_hellomeme.training.models import silence
+from lib_hellomeme.unet.port import Call, Port
 
 if TYPE_CHECKING:
     from diffusers import AutoencoderKL
@@ -35,6 +37,7 @@ LOG_VARIANCE = -6.0
 ROTATION = torch.tensor([[1.0, 1.0, 1.0], [1.0, 0.0, -1.0], [1.0, -2.0, 1.0]])
 ROTATION = ROTATION / ROTATION.norm(dim=1, keepdim=True)
 
+ADDED = 0.1  # what new layers add, in deviations of the UNet's features
 FAINT = 1e-3  # outputs of less deviation are not scaled: weights would grow beyond bounds
 SMALLEST = 1e-4  # weights count as no smaller
 VECTORS = 0.05  # size that biases and the weights of norms count as
@@ -92,6 +95,19 @@ def unit_outputs(network: nn.Module, others: Mapping[nn.Module, float]) -> Itera
     finally:
         for handle in handles.values():
             handle.remove()
+
+
+def queries_and_keys(network: nn.Module, deviation: float) -> dict[nn.Module, float]:
+    """What `unit_outputs` takes for attention that chooses so sharply at first."""
+    return {layer: deviation for name, layer in network.named_modules() if name.endswith(("to_q", "to_k"))}
+
+
+def added_to(port: Port, call: Call, last: Mapping[nn.Module, str]) -> dict[nn.Module, float]:
+    """The same for layers that add to the UNet's features at these sites: a little of what this call has there."""
+    bank: Bank = {}
+    port.run(call, [record(site, bank) for site in set(last.values())])
+    deviations = {site: (hidden - hidden.mean(dim=(0, 2, 3), keepdim=True)).std() for site, hidden in bank.items()}
+    return {layer: ADDED * float(deviations[site]) for layer, site in last.items()}
 
 
 def rates_by_size(network: nn.Module, factors: Mapping[nn.Module, float]) -> dict[nn.Parameter, float]:

@@ -12,7 +12,6 @@ from torch import Tensor, nn
 
 from lib_hellomeme.networks.control import ControlProjection, KnittedProjector, ProjectedControl
 from lib_hellomeme.recipes.hellomeme import control_features
-from lib_hellomeme.taps.bank import Bank, record
 from lib_hellomeme.training.adapters import (
     CONTROL_BASE_FILE,
     CONTROL_PROJECTION_FILE,
@@ -23,19 +22,20 @@ from lib_hellomeme.training.adapters import (
     control_of,
     load_adapters,
 )
-from lib_hellomeme.training.beginnings import rates_by_size, unit_outputs
+from lib_hellomeme.training.beginnings import added_to, queries_and_keys, rates_by_size, unit_outputs
 from lib_hellomeme.training.control_base import BEGINNING, SHARP
 from lib_hellomeme.training.data import Person
+from lib_hellomeme.training.diffusion import velocity_loss
 from lib_hellomeme.training.loop import Recipe, Run, save_network
 from lib_hellomeme.training.models import CheckpointTools, silence
 from lib_hellomeme.unet.port import Begin, Call, Port, Tap
 
 CAPTION_DROP = 0.4
-ADDED = 0.1  # size that what control adds counts as, in deviations of the UNet's features at each site
 LAST_LAYERS = 10.0  # how much faster the layers that add to the UNet learn: what they add has to grow
 
 
 class ControlStage(AdapterStage):
+    error = staticmethod(velocity_loss)
     caption_drop = CAPTION_DROP
 
     def __init__(self, recipe: Recipe, run: Run, tools: CheckpointTools) -> None:
@@ -68,16 +68,9 @@ def begin_projection(port: Port, control: ProjectedControl, call: Call, heads: H
     first (the zero convolutions of ControlNet: Zhang et al. 2023, section 3.1). Their rates are by the size that they
     are to have.
     """
-    bank: Bank = {}
     projection = control.projection
-    port.run(call, [record(site, bank) for site in projection.sites()])
-    deviations: dict[nn.Module, float] = {
-        layer: SHARP for name, layer in projection.named_modules() if name.endswith(("to_q", "to_k"))
-    }
     last = last_layers(projection)
-    for layer, site in last.items():
-        deviations[layer] = ADDED * float((bank[site] - bank[site].mean(dim=(0, 2, 3), keepdim=True)).std())
-    with unit_outputs(projection, deviations):
+    with unit_outputs(projection, queries_and_keys(projection, SHARP) | added_to(port, call, last)):
         control_of(control, heads)
     rates = rates_by_size(projection, dict.fromkeys(last, LAST_LAYERS))
     for layer in last:

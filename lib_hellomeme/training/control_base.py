@@ -23,10 +23,10 @@ from torch import Tensor, nn
 from lib_hellomeme.face.condition import condition_input
 from lib_hellomeme.face.track import ARKIT_NAMES
 from lib_hellomeme.networks.control import ControlBase
-from lib_hellomeme.networks.expression import ARKIT_SCALE, ArkitExpression
+from lib_hellomeme.networks.expression import ARKIT_SCALE
 from lib_hellomeme.training.adapters import CONTROL_BASE_FILE, Heads
 from lib_hellomeme.training.autoencoder import UNSEEN
-from lib_hellomeme.training.beginnings import rates_by_size, unit_outputs
+from lib_hellomeme.training.beginnings import queries_and_keys, rates_by_size, unit_outputs
 from lib_hellomeme.training.data import Person, Request, draw_people
 from lib_hellomeme.training.diffusion import seeded
 from lib_hellomeme.training.faces import random_face
@@ -66,7 +66,7 @@ MODEL = Identity(
     lip_fullness=1.0,
     curl_seed=0,
 )
-"""Nothing hides this face, and no two of its parts have one colour."""
+"""Nothing hides this face."""
 
 PARTS = (("eye",), ("brow",), ("jaw",), ("mouth", "cheek", "nose"))  # what each drawing's coefficients begin with
 DRAWINGS = 1 + len(PARTS)
@@ -161,10 +161,7 @@ def begin_base(base: ControlBase, heads: Heads) -> None:
     """First weights that hand on what they are given, in these heads."""
     silence(base.face_proj.linear_2)  # drawn people have no photos of face parts
     smooth_embedding(base)
-    sharp: dict[nn.Module, float] = {
-        layer: SHARP for name, layer in base.named_modules() if name.endswith(("to_q", "to_k"))
-    }
-    with unit_outputs(base, sharp):
+    with unit_outputs(base, queries_and_keys(base, SHARP)):
         maps_of(base, heads)
 
 
@@ -181,8 +178,7 @@ def smooth_embedding(base: ControlBase) -> None:
 
 
 def maps_of(base: ControlBase, heads: Heads) -> list[Tensor]:
-    parts = heads.coefficients.new_zeros(len(heads.coefficients), 3, 1024)
-    return base(heads.condition, ArkitExpression(heads.coefficients, parts))
+    return base(heads.condition, heads.expression)
 
 
 def new_readouts(base: ControlBase, side: int, heads: Heads) -> nn.ModuleList:

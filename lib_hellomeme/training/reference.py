@@ -28,7 +28,7 @@ from lib_hellomeme.training.adapters import (
     heads_of,
     load_adapters,
 )
-from lib_hellomeme.training.beginnings import rates_by_size, unit_outputs
+from lib_hellomeme.training.beginnings import added_to, queries_and_keys, rates_by_size, unit_outputs
 from lib_hellomeme.training.control_base import BEGINNING
 from lib_hellomeme.training.data import Person
 from lib_hellomeme.training.diffusion import STEPS, latents_loss
@@ -48,12 +48,12 @@ WRITTEN_AT_ONCE = 32
 # Deviation of new queries and keys. Where they choose sharply, they choose at random, and what the layers hand on no
 # longer tells colours that the reference's features tell (by ridge regression 0.1 to 0.6 of their variance, now 0.9).
 EVEN = 0.3
-ADDED = 0.1  # what new layers add, in deviations of the UNet's features at each site
 LAST_LAYERS = 25.0  # how much faster the layers that add to the UNet learn: what they add has to grow
 CAPTION_DROP = 0.8  # who is drawn is to be learned from the reference
 
 
 class ReferenceStage(AdapterStage):
+    error = staticmethod(latents_loss)
     caption_drop = CAPTION_DROP
 
     def __init__(self, recipe: Recipe, run: Run, tools: CheckpointTools) -> None:
@@ -63,10 +63,6 @@ class ReferenceStage(AdapterStage):
         self.written = self._write()
         batch = self.batch(replace(recipe, batch=BEGINNING), recipe.steps)
         self.rates = begin_reference(self.port, self.adapters, *self.given(batch, recipe.steps))
-
-    def loss(self, step: int) -> Tensor:
-        batch = self.batch(self.recipe, step)
-        return latents_loss(self.predict(batch, step), batch.latents, batch.noise, batch.call.timestep, batch.weight)
 
     def timesteps(self, share: float, timestep: Tensor) -> Tensor:
         return timesteps_at(share, timestep)
@@ -138,20 +134,12 @@ def begin_reference(
 ) -> Mapping[nn.Parameter, float]:
     """First weights that hand on what they are given here and add a little of it to the UNet's features. Returns
     learning rates."""
-    features: Bank = {}
-    layers = networks.reference.sites()
-    port.run(call, [record(site, features) for site in layers])
-    deviations: dict[nn.Module, float] = {
-        layer: EVEN for name, layer in networks.reference.named_modules() if name.endswith(("to_q", "to_k"))
-    }
     last = last_layers(networks.reference)
-    for layer, site in last.items():
-        hidden = features[site]
-        deviations[layer] = ADDED * float((hidden - hidden.mean(dim=(0, 2, 3), keepdim=True)).std())
-    for layer in layers.values():
+    for layer in networks.reference.sites().values():
         assert isinstance(layer, STKReference)
         for attention in (layer.attn_ref.attnx, layer.attn_ref.attny, layer.attn.attnx, layer.attn.attny):
             attention.to_k.load_state_dict(attention.to_q.state_dict())  # each place asks for the same place
+    deviations = queries_and_keys(networks.reference, EVEN) | added_to(port, call, last)
     with unit_outputs(networks.reference, deviations):
         predict_velocity(port, networks, call, bank, target)
     return rates_by_size(networks.reference, dict.fromkeys(last, LAST_LAYERS))

@@ -34,6 +34,7 @@ from lib_hellomeme.training.adapters import (
 )
 from lib_hellomeme.training.autoencoder import UNSEEN, load_vae
 from lib_hellomeme.training.base import BaseStage
+from lib_hellomeme.training.beginnings import ADDED
 from lib_hellomeme.training.command import STAGES
 from lib_hellomeme.training.control import begin_projection
 from lib_hellomeme.training.control_base import DRAWINGS, begin_base, draw, draw_by, maps_of, new_readouts
@@ -45,7 +46,6 @@ from lib_hellomeme.training.measure import load_measuring_network
 from lib_hellomeme.training.models import LATENT_SCALE, Adapters, new_control, new_unet, new_vae, normalise_latents
 from lib_hellomeme.training.pool import encode, to_tensor
 from lib_hellomeme.training.reference import (
-    ADDED,
     FALL,
     FIRST_TIMESTEP,
     ReferenceStage,
