@@ -1,6 +1,6 @@
-"""What the stages `control` and `reference` share: the base model frozen, what a step is given, and the weights' files.
+"""What the stages `control`, `reference` and `joint` share: the base model frozen, what a step is given, and files.
 
-Control learns first, by itself; the reference learns with control as it then is.
+Control learns first, by itself; the reference learns with control as it then is; then both go on together.
 """
 
 from __future__ import annotations
@@ -43,8 +43,10 @@ UNCOND_DROP = 0.1  # rows as guidance's other side sees them: no caption, no ref
 FACE_WEIGHT = 3.0  # of the face in the loss: a seventh of the latents, in which every expression has to show
 SHOWN = 6  # people on the sheet
 REFERENCE_FILE, CONTROL_BASE_FILE, CONTROL_PROJECTION_FILE = "hm5c_reference", "hm5_control_base", "hm5c_control_proj"
-STAGE_OF = {REFERENCE_FILE: "reference", CONTROL_BASE_FILE: "control_base", CONTROL_PROJECTION_FILE: "control"}
+STAGE_OF = {REFERENCE_FILE: "joint", CONTROL_BASE_FILE: "control_base", CONTROL_PROJECTION_FILE: "joint"}
 FILES = tuple(STAGE_OF)
+BEFORE = {REFERENCE_FILE: "reference", CONTROL_PROJECTION_FILE: "control"}
+"""The stages that make what `joint` goes on with; it lies in their folders."""
 
 
 class Heads(NamedTuple):
@@ -191,17 +193,21 @@ def add_control(control: Mapping[str, Tensor]) -> Sequence[Tap]:
     return [add_residual(site, lambda call, site=site: control[site]) for site in control]
 
 
-def load_adapters(folder: Path, device: torch.device, names: Sequence[str] = FILES) -> Adapters:
-    """What the stages have exported, frozen; networks that are not in `names` are new ones.
+def load_adapters(
+    folder: Path, device: torch.device, names: Sequence[str] = FILES, stages: Mapping[str, str] | None = None
+) -> Adapters:
+    """What the stages have exported, frozen; networks that are not in `names` are new ones. Files in `stages` (BEFORE)
+    are those in the folders of these stages.
 
     Raises MissingFileError before they have.
     """
-    networks = Adapters()
+    networks, stages = Adapters(), stages or {}
     for name, network in zip(FILES, networks.parts(), strict=True):
-        path = folder / f"{name}.safetensors"
         if name not in names:
             continue
+        path = folder / stages.get(name, "") / f"{name}.safetensors"
         if not path.is_file():
-            raise MissingFileError(f"{folder} holds no {path.name}: train the stage {STAGE_OF[name]} first")
+            stage = stages.get(name, STAGE_OF[name])
+            raise MissingFileError(f"{path.parent} holds no {path.name}: train the stage {stage} first")
         network.load_state_dict(load_file(path))
     return networks.to(device).eval().requires_grad_(False)

@@ -14,6 +14,7 @@ from lib_hellomeme.training.autoencoder import VaeStage
 from lib_hellomeme.training.base import BaseStage
 from lib_hellomeme.training.control import ControlStage
 from lib_hellomeme.training.control_base import ControlBaseStage
+from lib_hellomeme.training.joint import JointStage
 from lib_hellomeme.training.loop import Recipe, Run, Stage, train
 from lib_hellomeme.training.measuring import MeasureStage
 from lib_hellomeme.training.models import CheckpointTools
@@ -29,6 +30,7 @@ class StageDefaults(NamedTuple):
     steps: int
     batch: int
     rate: float
+    people: int = 1500
 
 
 STAGES: dict[str, StageDefaults] = {
@@ -37,7 +39,8 @@ STAGES: dict[str, StageDefaults] = {
     "control_base": StageDefaults(ControlBaseStage, 3000, 32, 0.01),
     "control": StageDefaults(ControlStage, 2000, 12, 0.02),
     "reference": StageDefaults(ReferenceStage, 8000, 12, 0.004),
-    "style": StageDefaults(StyleStage, 1000, 16, 1e-3),
+    "joint": StageDefaults(JointStage, 4000, 12, 0.002),
+    "style": StageDefaults(StyleStage, 1000, 16, 1e-3, people=500),
     "motion": StageDefaults(MotionStage, 6000, 2, 3e-4),
     "animatediff": StageDefaults(AnimateDiffStage, 6000, 2, 3e-4),
     "measure": StageDefaults(MeasureStage, 5000, 32, 2e-3),
@@ -52,7 +55,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--size", type=int, default=128, metavar="PX", help="side of the pictures (%(default)s)")
     parser.add_argument("--batch", type=int, help="pictures, or clips, a step (the stage's own)")
     parser.add_argument("--rate", type=float, help="learning rate (the stage's own)")
-    parser.add_argument("--people", type=int, default=1500, help="people in the pool of latents (%(default)s)")
+    parser.add_argument("--people", type=int, help="people in the pool of latents (the stage's own)")
     parser.add_argument("--views", type=int, default=6, help="views of each of them (%(default)s)")
     parser.add_argument("--device", help="cuda or cpu (the best there is)")
     parser.add_argument("--half", action=argparse.BooleanOptionalAction, help="in bfloat16 where safe (on a GPU)")
@@ -70,7 +73,7 @@ def run(arguments: argparse.Namespace, tools: CheckpointTools) -> None:
         seed=arguments.seed,
         size=arguments.size,
         batch=arguments.batch or stage.batch,
-        people=arguments.people,
+        people=arguments.people or stage.people,
         views=arguments.views,
         rate=arguments.rate or stage.rate,
     )

@@ -55,7 +55,7 @@ class ControlStage(AdapterStage):
 
     def export(self) -> list[Path]:
         """The published file's tensors, float16."""
-        path = self.run.folder / f"{CONTROL_PROJECTION_FILE}.safetensors"
+        path = self.run.folder / self.recipe.stage / f"{CONTROL_PROJECTION_FILE}.safetensors"
         save_network(path, self.networks)
         return [path]
 

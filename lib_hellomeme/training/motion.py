@@ -35,7 +35,7 @@ from lib_hellomeme.training.diffusion import add_noise, ddim, guided, seeded, ve
 from lib_hellomeme.training.loop import EVEN_RATES, Recipe, Run, save_network
 from lib_hellomeme.training.models import Adapters, CheckpointTools, new_animatediff, new_motion
 from lib_hellomeme.training.pool import Pool, decode, encode, sheet
-from lib_hellomeme.training.reference import CAPTION_DROP
+from lib_hellomeme.training.reference import CAPTION_DROP, write_reference
 from lib_hellomeme.unet.diffusers import DiffusersPort
 from lib_hellomeme.unet.port import TEMPORAL, Call, Port, Rows, Tap
 
@@ -228,11 +228,8 @@ def chosen_windows(pool: Pool, recipe: Recipe, step: int) -> tuple[np.ndarray, n
 @torch.no_grad()
 def guiding_taps(port: Port, adapters: Adapters, window: Window) -> list[Tap]:
     """Frozen reference and control. The reference is written once a window and shared by its frames."""
-    layers, bank = adapters.reference.sites(), Bank()
-    call = first_frames(window, window.reference)
-    write(
-        port, call, bank, [record(site, bank) for site in layers], add_control(control_of(adapters.control, window.own))
-    )
+    layers = adapters.reference.sites()
+    bank = write_reference(port, adapters, first_frames(window, window.reference), window.own)
     prepared = {site: layer.prepare(bank[site]) for site, layer in layers.items()}
     reads = [
         Tap(site, lambda hidden, call, site=site, layer=layer: hidden + layer.read(hidden, prepared[site]))

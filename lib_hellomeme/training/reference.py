@@ -8,6 +8,7 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import numpy as np
 import torch
@@ -17,6 +18,7 @@ from lib_hellomeme.networks.reference import ReferenceAdapter, ReferenceLayer, S
 from lib_hellomeme.recipes.hellomeme import Reenactment, control_features
 from lib_hellomeme.taps.bank import Bank, record, write
 from lib_hellomeme.training.adapters import (
+    BEFORE,
     CONTROL_BASE_FILE,
     CONTROL_PROJECTION_FILE,
     REFERENCE_FILE,
@@ -36,6 +38,9 @@ from lib_hellomeme.training.loop import Recipe, Run, save_network
 from lib_hellomeme.training.models import Adapters, CheckpointTools
 from lib_hellomeme.training.pool import encode
 from lib_hellomeme.unet.port import Begin, Call, Port, Rows, Tap
+
+if TYPE_CHECKING:
+    from diffusers import AutoencoderKL
 
 # Half of a run is at the noisiest timesteps, where it is decided who is drawn; it reaches them all at its end. Where
 # there is little noise, the reference tells little: with every timestep from the first step on, and by the error of
@@ -58,7 +63,7 @@ class ReferenceStage(AdapterStage):
 
     def __init__(self, recipe: Recipe, run: Run, tools: CheckpointTools) -> None:
         super().__init__(recipe, run, tools)
-        self.adapters = load_adapters(run.folder, run.device, [CONTROL_BASE_FILE, CONTROL_PROJECTION_FILE])
+        self.adapters = load_adapters(run.folder, run.device, [CONTROL_BASE_FILE, CONTROL_PROJECTION_FILE], BEFORE)
         self.reference = self.networks = self.adapters.reference.requires_grad_(True)
         self.written = self._write()
         batch = self.batch(replace(recipe, batch=BEGINNING), recipe.steps)
@@ -106,17 +111,11 @@ class ReferenceStage(AdapterStage):
         return {site: torch.cat([part[site] for part in parts]) for site in parts[0]}
 
     def drawing(self, person: Person) -> tuple[Sequence[Tap], Begin | None]:
-        """As users do: the person of view 0 with the face of view 1."""
-        own, target = (
-            control_features(self.adapters.control, [face], self.run.device, torch.float32) for face in person.faces
-        )
-        reference = encode(self.model.vae, person.pictures[:1])
-        reenactment = Reenactment(self.port, self.reference.sites(), reference, target, own)
-        return reenactment.taps(), reenactment.begin
+        return reenactment(self.port, self.adapters, self.model.vae, person, self.run.device)
 
     def export(self) -> list[Path]:
         """The published file's tensors, float16."""
-        path = self.run.folder / f"{REFERENCE_FILE}.safetensors"
+        path = self.run.folder / self.recipe.stage / f"{REFERENCE_FILE}.safetensors"
         save_network(path, self.reference)
         return [path]
 
@@ -165,11 +164,20 @@ def write_reference(port: Port, networks: Adapters, call: Call, own: Heads) -> B
 
 
 def predict_velocity(port: Port, networks: Adapters, call: Call, bank: Bank, target: Heads) -> Tensor:
-    """What the UNet predicts of the call's rows under the recipe's taps, with a graph back to the reference network."""
-    with torch.no_grad():
-        control = control_of(networks.control, target)
+    """What the UNet predicts of the call's rows under the recipe's taps, with a graph back to what requires one."""
+    control = control_of(networks.control, target)
     reads = [_read(site, layer, bank) for site, layer in networks.reference.sites().items()]
     return port.run(call, [*add_control(control), *reads])
+
+
+def reenactment(
+    port: Port, networks: Adapters, vae: AutoencoderKL, person: Person, device: torch.device
+) -> tuple[Sequence[Tap], Begin]:
+    """As users draw: the person of view 0 with the face of view 1. What acts, and what begins it."""
+    own, target = (control_features(networks.control, [face], device, torch.float32) for face in person.faces)
+    reference = encode(vae, person.pictures[:1])
+    reenactment = Reenactment(port, networks.reference.sites(), reference, target, own)
+    return reenactment.taps(), reenactment.begin
 
 
 def _read(site: str, layer: ReferenceLayer, bank: Bank) -> Tap:

@@ -24,9 +24,9 @@ from lib_hellomeme.standalone.prompts import encode_prompt
 from lib_hellomeme.standalone.world import LORA, MOTION, NEEDED
 from lib_hellomeme.taps.bank import Bank, record
 from lib_hellomeme.training.adapters import (
+    BEFORE,
     FACE_WEIGHT,
     Heads,
-    add_control,
     control_of,
     face_weight,
     heads_of,
@@ -41,6 +41,7 @@ from lib_hellomeme.training.control_base import DRAWINGS, begin_base, draw, draw
 from lib_hellomeme.training.data import Request
 from lib_hellomeme.training.diffusion import STEPS, seeded
 from lib_hellomeme.training.faces import face_state, random_face
+from lib_hellomeme.training.joint import JointStage
 from lib_hellomeme.training.loop import Recipe, Run, mixed_precision
 from lib_hellomeme.training.measure import load_measuring_network
 from lib_hellomeme.training.models import LATENT_SCALE, Adapters, new_control, new_unet, new_vae, normalise_latents
@@ -123,12 +124,15 @@ def test_everything_exported_is_half_precision_and_small(folder: Path) -> None:
     assert sum(file.stat().st_size for file in files) < 75e6
 
 
-@pytest.mark.parametrize("stage", ["vae", "control_base", "control", "reference", "motion"])
+@pytest.mark.parametrize("stage", ["vae", "control_base", "control", "reference", "joint", "motion"])
 def test_resumed_stages_are_the_same_bit_for_bit(
     stage: str, folder: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    for file in folder.glob("*.safetensors"):
-        (tmp_path / file.name).write_bytes(file.read_bytes())
+    for file in (*folder.glob("*.safetensors"), *folder.glob("*/*.safetensors")):
+        if file.parent.name != stage:
+            copy = tmp_path / file.relative_to(folder)
+            copy.parent.mkdir(exist_ok=True)
+            copy.write_bytes(file.read_bytes())
     kinds = {
         "vae": "autoencoder.VaeStage",
         "control_base": "control_base.ControlBaseStage",
@@ -185,11 +189,8 @@ def port() -> DiffusersPort:
 def test_gradients_reach_every_adapter_tensor_and_no_base_tensor(port: DiffusersPort, half: bool) -> None:
     networks, (call, bank, target) = random_adapters(), given(port, Rows((True, False)))
     with mixed_precision("cpu", enabled=half):
-        by_reference = predict_velocity(port, networks, call, bank, target)
-        by_control = port.run(call, add_control(control_of(networks.control, target)))
-    by_reference.float().square().mean().backward()
-    assert all(parameter.grad is None for parameter in networks.control.parameters())
-    by_control.float().square().mean().backward()
+        predicted = predict_velocity(port, networks, call, bank, target)
+    predicted.float().square().mean().backward()
     silent = {name for name, value in networks.named_parameters() if value.grad is None or not value.grad.any()}
     assert {name for name in silent if not name.startswith(WITHOUT_GRADIENT)} == set()
     assert all(parameter.grad is None for parameter in port.unet.parameters())
@@ -334,6 +335,22 @@ def test_adapters_lose_their_conditions_as_guidance_does(folder: Path) -> None:
     torch.testing.assert_close(given.coefficients[1], stage.pool.coefficients[1, 0])
 
 
+def test_joint_writes_other_views_of_the_same_people(folder: Path) -> None:
+    stage = JointStage(recipe("joint"), work(folder), command.TOOLS)
+    batch = stage.batch(recipe("joint"), 0)
+    batch = batch._replace(
+        call=replace(batch.call, rows=Rows((True, False))), people=np.array([0, 1]), views=np.array([1, 0])
+    )
+    call, own = stage.written(batch, 0)
+    assert not call.sample[0].any()
+    torch.testing.assert_close(call.sample[1], stage.pool.latents[1, 1].float())
+    assert not call.timestep.any()
+    torch.testing.assert_close(own.coefficients, torch.stack([torch.zeros(51), stage.pool.coefficients[1, 1]]))
+    trained = {name.split(".")[0] for name, value in stage.networks.named_parameters() if value.requires_grad}
+    assert trained == {"0", "1"}
+    assert not any(value.requires_grad for value in stage.adapters.control.base.parameters())
+
+
 def test_references_reach_all_timesteps_at_the_end() -> None:
     every = torch.arange(STEPS)
     start, end = FALL
@@ -396,8 +413,10 @@ def test_stages_ask_for_what_comes_before_them(tmp_path: Path) -> None:
         command.run(arguments("base", tmp_path))
     with pytest.raises(MissingFileError, match="drawn-people"):
         command.run(arguments("control", tmp_path))
-    with pytest.raises(MissingFileError, match=r"hm5c_reference\.safetensors: train the stage reference first"):
+    with pytest.raises(MissingFileError, match=r"hm5c_reference\.safetensors: train the stage joint first"):
         load_adapters(tmp_path, torch.device("cpu"))
+    with pytest.raises(MissingFileError, match=r"reference holds no .*: train the stage reference first"):
+        load_adapters(tmp_path, torch.device("cpu"), stages=BEFORE)
     with pytest.raises(SettingsError, match="multiple of 64"):
         command.run(arguments("vae", tmp_path, size=100))
     assert UNSEEN > 10**6
