@@ -87,6 +87,7 @@ class AdapterStage(ABC):
 
     error: Callable[[Tensor, Tensor, Tensor, Tensor, Tensor], Tensor]
     caption_drop: float  # share of rows that lose the caption alone
+    together = 1  # rows of one person in one pose, which share all but the expression
     networks: nn.Module
     rates: Mapping[nn.Parameter, float]
 
@@ -97,7 +98,7 @@ class AdapterStage(ABC):
         for network in (self.model.unet, self.model.vae, self.model.text_encoder):
             network.to(run.device).eval().requires_grad_(False)
         self.port = DiffusersPort(self.model.unet)
-        self.pool = people_pool(recipe, run, tools, self.model.vae)
+        self.pool = people_pool(recipe, run, tools, self.model.vae, pairs=self.together > 1)
         self.empty = torch.tensor(tools.tokens(""))
 
     @abstractmethod
@@ -117,12 +118,13 @@ class AdapterStage(ABC):
         return self.error(self.predict(batch, step), batch.latents, batch.noise, batch.call.timestep, batch.weight)
 
     def batch(self, recipe: Recipe, step: int) -> Batch:
-        device = self.run.device
-        latents, tokens, (people, views) = chosen_views(self.pool, recipe, step)
+        device, together = self.run.device, self.together
+        latents, tokens, (people, views) = chosen_views(self.pool, recipe, step, together)
         generator = seeded(recipe.seed, step)
-        noise = torch.randn(latents.shape, generator=generator)
-        timestep = self.timesteps(step / recipe.steps, random_timesteps(len(latents), generator))
-        chance = torch.rand(len(latents), generator=generator)
+        noise = torch.randn(latents[::together].shape, generator=generator)
+        timestep = self.timesteps(step / recipe.steps, random_timesteps(len(noise), generator))
+        chance = torch.rand(len(noise), generator=generator)
+        noise, timestep, chance = (value.repeat_interleave(together, dim=0) for value in (noise, timestep, chance))
         uncond = chance < UNCOND_DROP
         tokens = torch.where((chance < UNCOND_DROP + self.caption_drop)[:, None], self.empty, tokens)
         poses = self.pool.rotations[people, views], self.pool.translations[people, views]

@@ -10,7 +10,7 @@ import torch
 from torch import Tensor, nn
 
 from lib_hellomeme.training.autoencoder import load_vae, unseen_people
-from lib_hellomeme.training.data import Request
+from lib_hellomeme.training.data import Request, draw_pairs, draw_person
 from lib_hellomeme.training.diffusion import STEPS, add_noise, ddim, guided, seeded, velocity_loss
 from lib_hellomeme.training.loop import EVEN_RATES, Recipe, Run
 from lib_hellomeme.training.models import CheckpointTools, Model, NewModel, new_text_encoder, new_unet
@@ -62,11 +62,14 @@ class BaseStage:
         return [path]
 
 
-def people_pool(recipe: Recipe, run: Run, tools: CheckpointTools, vae: AutoencoderKL, comic: bool = False) -> Pool:
-    """The pool of a run, kept in its folder for the other stages."""
+def people_pool(
+    recipe: Recipe, run: Run, tools: CheckpointTools, vae: AutoencoderKL, comic: bool = False, pairs: bool = False
+) -> Pool:
+    """The pool of a run, kept in its folder for the other stages; of comics, or of views in pairs of one pose."""
     request = Request(recipe.seed, recipe.size, recipe.views, comic)
-    path = run.folder / ("comics.safetensors" if comic else "people.safetensors")
-    return make_pool(path, request, recipe.people, vae, tools.tokens, run.workers)
+    path = run.folder / f"{'comics' if comic else 'pairs' if pairs else 'people'}.safetensors"
+    draw_one = draw_pairs if pairs else draw_person
+    return make_pool(path, request, recipe.people, vae, tools.tokens, run.workers, draw_one)
 
 
 def draw_captions(model: Model, tools: CheckpointTools, captions: list[str], recipe: Recipe) -> np.ndarray:
@@ -83,11 +86,17 @@ def draw_captions(model: Model, tools: CheckpointTools, captions: list[str], rec
     return decode(model.vae, ddim(predict, noise.to(model.unet.device), SAMPLING_STEPS))
 
 
-def chosen_views(pool: Pool, recipe: Recipe, step: int) -> tuple[Tensor, Tensor, tuple[np.ndarray, np.ndarray]]:
-    """A step's latents (n, 4, h, w), tokens (n, 77), and where in the pool they stand: people (n,), views (n,)."""
-    generator = np.random.default_rng([recipe.seed, step])
-    people = generator.integers(len(pool.latents), size=recipe.batch)
-    views = generator.integers(pool.latents.shape[1], size=recipe.batch)
+def chosen_views(
+    pool: Pool, recipe: Recipe, step: int, together: int = 1
+) -> tuple[Tensor, Tensor, tuple[np.ndarray, np.ndarray]]:
+    """A step's latents (n, 4, h, w), tokens (n, 77), and where in the pool they stand: people (n,), views (n,).
+
+    So many neighbouring views of a person are chosen together.
+    """
+    generator, count = np.random.default_rng([recipe.seed, step]), recipe.batch // together
+    people = generator.integers(len(pool.latents), size=count).repeat(together)
+    first = together * generator.integers(pool.latents.shape[1] // together, size=count)
+    views = (first[:, None] + np.arange(together)).reshape(-1)
     return pool.latents[people, views].float(), pool.tokens[people], (people, views)
 
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import multiprocessing
 import os
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from concurrent.futures import Future, ProcessPoolExecutor
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
@@ -51,20 +51,17 @@ def draw_person(request: Request, index: int) -> Person:
     """The person with this index in `views` states; mostly at one place of the picture, as reenactment keeps it."""
     generator = np.random.default_rng([request.seed, index])
     identity = random_identity(generator)
-    faces = [random_face(generator, request.size) for _ in range(request.views)]
-    stays = generator.random(request.views) < 0.75
-    faces = [
-        replace(face, translation=faces[0].translation) if stay else face
-        for face, stay in zip(faces, stays, strict=True)
-    ]
-    drawn = [render(identity, face) for face in faces]
-    return Person(
-        identity,
-        tuple(one.face for one in drawn),
-        np.stack([one.picture for one in drawn]),
-        np.stack([one.regions for one in drawn]),
-        np.stack([comic(one) for one in drawn]) if request.comic else None,
-    )
+    return _person(identity, _random_faces(generator, request.size, request.views), request.comic)
+
+
+def draw_pairs(request: Request, index: int) -> Person:
+    """The same person in views / 2 states, each followed by the same pose with another expression."""
+    generator = np.random.default_rng([request.seed, index])
+    identity = random_identity(generator)
+    faces = []
+    for face in _random_faces(generator, request.size, request.views // 2):
+        faces += [face, replace(face, coefficients=random_face(generator, request.size).coefficients)]
+    return _person(identity, faces, request.comic)
 
 
 def draw_people(
@@ -108,6 +105,26 @@ def _begin_worker() -> None:
     cv2.setNumThreads(1)
     if hasattr(os, "sched_setaffinity"):
         os.sched_setaffinity(0, range(os.cpu_count() or 1))  # not the core that the parent may be pinned to
+
+
+def _random_faces(generator: np.random.Generator, size: int, count: int) -> list[FaceFrame]:
+    faces = [random_face(generator, size) for _ in range(count)]
+    stays = generator.random(count) < 0.75
+    return [
+        replace(face, translation=faces[0].translation) if stay else face
+        for face, stay in zip(faces, stays, strict=True)
+    ]
+
+
+def _person(identity: Identity, faces: Sequence[FaceFrame], inked: bool) -> Person:
+    drawn = [render(identity, face) for face in faces]
+    return Person(
+        identity,
+        tuple(one.face for one in drawn),
+        np.stack([one.picture for one in drawn]),
+        np.stack([one.regions for one in drawn]),
+        np.stack([comic(one) for one in drawn]) if inked else None,
+    )
 
 
 def comic(rendering: Rendering) -> np.ndarray:

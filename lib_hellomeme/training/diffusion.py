@@ -44,9 +44,15 @@ def velocity_loss(
 
 
 def latents_loss(predicted: Tensor, latents: Tensor, noise: Tensor, timestep: Tensor, weight: Tensor) -> Tensor:
-    """The same of the latents that follow from predicted velocities: sqrt(a) noised - sqrt(1 - a) velocity."""
-    errors = (predicted.float() - velocity(latents, noise, timestep)).square()
-    return (weight * (1 - _power(latents, timestep)) * errors).mean() / weight.mean()
+    """The same of the latents that follow from predicted velocities."""
+    return (weight * latents_error(predicted, latents, noise, timestep).square()).mean() / weight.mean()
+
+
+def latents_error(predicted: Tensor, latents: Tensor, noise: Tensor, timestep: Tensor) -> Tensor:
+    """(n, 4, h, w): how far latents are from those that follow from predicted velocities, sqrt(a) noised - sqrt(1 - a)
+    velocity."""
+    errors = predicted.float() - velocity(latents, noise, timestep)
+    return (1 - _power(latents, timestep)).sqrt() * errors
 
 
 @torch.no_grad()

@@ -2,18 +2,22 @@
 
 Alone, each learns beside what it cannot know: control with people whose looks are guessed, the reference with heads
 that are only about where they should be.
+
+Two views that differ in nothing but the expression are denoised from the same noise, and what differs in the result
+counts more. Little of the picture is brows and smiles, so little of the loss is; but what is still unknown about the
+person, by far the most of it, is the same in both.
 """
 
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
 import torch
 from torch import Tensor, nn
 
+from lib_hellomeme.errors import SettingsError
 from lib_hellomeme.training import control, reference
 from lib_hellomeme.training.adapters import (
     BEFORE,
@@ -22,23 +26,36 @@ from lib_hellomeme.training.adapters import (
     AdapterStage,
     Batch,
     Heads,
+    heads_of,
     load_adapters,
 )
 from lib_hellomeme.training.beginnings import rates_by_size
 from lib_hellomeme.training.data import Person
-from lib_hellomeme.training.diffusion import latents_loss
+from lib_hellomeme.training.diffusion import latents_error
 from lib_hellomeme.training.loop import Recipe, Run, save_network
 from lib_hellomeme.training.models import CheckpointTools
-from lib_hellomeme.unet.port import Begin, Call, Tap
+from lib_hellomeme.unet.port import Begin, Call, Rows, Tap
 
 LAST_LAYERS = 5.0  # how much faster the layers that add to the UNet learn
+CONTRAST = 10.0  # weight of the difference of two expressions
+
+
+def pairs_loss(predicted: Tensor, latents: Tensor, noise: Tensor, timestep: Tensor, weight: Tensor) -> Tensor:
+    """`latents_loss` of rows in pairs, in which their difference has the weight CONTRAST and not 1."""
+    errors = latents_error(predicted, latents, noise, timestep)
+    one, other = errors[::2], errors[1::2]
+    squares = ((one + other) / 2).square() + CONTRAST * ((one - other) / 2).square()
+    return (weight[::2] * squares).mean() / weight[::2].mean()
 
 
 class JointStage(AdapterStage):
-    error = staticmethod(latents_loss)
+    error = staticmethod(pairs_loss)
     caption_drop = reference.CAPTION_DROP
+    together = 2
 
     def __init__(self, recipe: Recipe, run: Run, tools: CheckpointTools) -> None:
+        if recipe.batch % 2 or recipe.views % 2 or recipe.views < 4:
+            raise SettingsError("--batch and --views of the stage joint must be even, and --views at least 4")
         super().__init__(recipe, run, tools)
         self.adapters = load_adapters(run.folder, run.device, stages=BEFORE)
         trained = (self.adapters.reference, self.adapters.control.projection)
@@ -47,17 +64,24 @@ class JointStage(AdapterStage):
         self.rates = rates_by_size(self.networks, dict.fromkeys(last, LAST_LAYERS))
 
     def predict(self, batch: Batch, step: int) -> Tensor:
-        bank = reference.write_reference(self.port, self.adapters, *self.written(batch, step))
+        bank = reference.write_reference(self.port, self.adapters, *self.given(batch, step))
+        bank = {site: hidden.repeat_interleave(2, dim=0) for site, hidden in bank.items()}
         return reference.predict_velocity(self.port, self.adapters, batch.call, bank, self.heads(batch, batch.views))
 
-    def written(self, batch: Batch, step: int) -> tuple[Call, Heads]:
-        """What `write_reference` takes: the batch's people in other views, under the batch's own prompts."""
-        further = np.random.default_rng([self.recipe.seed, step, 1]).integers(1, self.recipe.views, len(batch.views))
-        others = (batch.views + further) % self.recipe.views
-        shown = self.pool.latents[batch.people, others].float()
-        shown = torch.where(batch.uncond[:, None, None, None], 0.0, shown).to(self.run.device)
-        call = replace(batch.call, sample=shown, timestep=torch.zeros_like(batch.call.timestep))
-        return call, self.heads(batch, others)
+    def given(self, batch: Batch, step: int) -> tuple[Call, Heads]:
+        """What `write_reference` takes: the person of each pair in another pose."""
+        one = slice(None, None, 2)
+        people, views, uncond, call = batch.people[one], batch.views[one], batch.uncond[one], batch.call
+        further = np.random.default_rng([self.recipe.seed, step, 1]).integers(2, self.recipe.views, len(views))
+        others = (views + further) % self.recipe.views
+        shown = torch.where(uncond[:, None, None, None], 0.0, self.pool.latents[people, others].float())
+        written = Call(
+            shown.to(self.run.device),
+            torch.zeros_like(call.timestep[one]),
+            call.context[one],
+            Rows(call.rows.uncond[one]),
+        )
+        return written, heads_of(self.pool, people, others, uncond, self.recipe.size).to(self.run.device)
 
     def drawing(self, person: Person) -> tuple[Sequence[Tap], Begin | None]:
         return reference.reenactment(self.port, self.adapters, self.model.vae, person, self.run.device)

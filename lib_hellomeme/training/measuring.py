@@ -26,7 +26,7 @@ if TYPE_CHECKING:
     from diffusers import AutoencoderKL
 
 FILE = "measure.safetensors"
-TIMES = 4  # as many people as others see views: with fewer, brows are learned by heart (0.80 on them, 0.46 on others)
+TIMES = 8  # as many people as others see views: with fewer, brows are learned by heart (0.80 on them, 0.46 on others)
 REBUILT = 0.03  # share of the people that are there as the VAE rebuilds them, too
 SIDES = {"Left": "Right", "Right": "Left"}
 MIRROR = [ARKIT_INDEX[re.sub("Left$|Right$", lambda side: SIDES[side[0]], name)] for name in ARKIT_NAMES]

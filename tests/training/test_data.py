@@ -9,6 +9,7 @@ from lib_hellomeme.training.data import (
     FEATURES,
     Person,
     Request,
+    draw_pairs,
     draw_people,
     draw_person,
     feature_weights,
@@ -38,6 +39,18 @@ def test_one_person_is_one_person_in_all_views() -> None:
     assert 5 < sum(stays) < 12  # reenactment keeps the reference's place; now and then the driver's way is added
     rotations = np.stack([face.rotation for face in person.faces])
     assert (rotations.std(axis=0) > 0.03).all()
+
+
+def test_pairs_differ_in_nothing_but_the_expression() -> None:
+    person = draw_pairs(Request(seed=4, size=64, views=4), 0)
+    assert person.identity == draw_person(REQUEST, 0).identity
+    for one, other in (person.faces[:2], person.faces[2:]):
+        assert np.array_equal(one.rotation, other.rotation)
+        assert np.array_equal(one.translation, other.translation)
+        assert not np.array_equal(one.coefficients, other.coefficients)
+    assert not np.array_equal(person.faces[0].rotation, person.faces[2].rotation)
+    background = np.isin(person.regions, (Region.BACKGROUND, Region.CLOTHES))
+    assert np.array_equal(person.pictures[0][background[:2].all(0)], person.pictures[1][background[:2].all(0)])
 
 
 def test_comics_keep_the_drawing_and_change_the_style() -> None:

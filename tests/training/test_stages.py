@@ -39,9 +39,9 @@ from lib_hellomeme.training.command import STAGES
 from lib_hellomeme.training.control import begin_projection
 from lib_hellomeme.training.control_base import DRAWINGS, begin_base, draw, draw_by, maps_of, new_readouts
 from lib_hellomeme.training.data import Request
-from lib_hellomeme.training.diffusion import STEPS, seeded
+from lib_hellomeme.training.diffusion import STEPS, latents_loss, seeded, velocity
 from lib_hellomeme.training.faces import face_state, random_face
-from lib_hellomeme.training.joint import JointStage
+from lib_hellomeme.training.joint import CONTRAST, JointStage, pairs_loss
 from lib_hellomeme.training.loop import Recipe, Run, mixed_precision
 from lib_hellomeme.training.measure import load_measuring_network
 from lib_hellomeme.training.models import LATENT_SCALE, Adapters, new_control, new_unet, new_vae, normalise_latents
@@ -67,7 +67,7 @@ WITHOUT_GRADIENT = ("control.base.emo_", "control.base.face_pre_proj.linear_1.we
 def arguments(stage: str, folder: Path, **changes: object) -> argparse.Namespace:
     parser = argparse.ArgumentParser()
     command.add_arguments(parser)
-    options = {"size": 64, "steps": 2, "batch": 2, "people": 2, "views": 2, "save-every": 1, "device": "cpu"} | changes
+    options = {"size": 64, "steps": 2, "batch": 2, "people": 2, "views": 4, "save-every": 1, "device": "cpu"} | changes
     words = [word for name, value in options.items() for word in (f"--{name}", str(value))]
     return parser.parse_args([stage, "--out", str(folder), *words])
 
@@ -85,7 +85,7 @@ def folder(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Path]:
 
 
 def recipe(stage: str, size: int = 64) -> Recipe:
-    return Recipe(stage, steps=2, seed=0, size=size, batch=2, people=2, views=2, rate=1e-3)
+    return Recipe(stage, steps=2, seed=0, size=size, batch=2, people=2, views=4, rate=1e-3)
 
 
 def work(folder: Path) -> Run:
@@ -326,7 +326,7 @@ def test_adapters_lose_their_conditions_as_guidance_does(folder: Path) -> None:
     for site, hidden in bank.items():
         assert hidden.shape[0] == 2
         assert torch.equal(hidden[0], stage.written[site][-1].float())  # nobody's
-        assert torch.equal(hidden[1], stage.written[site][3].float())  # person 1 in the other view
+        assert torch.equal(hidden[1], stage.written[site][3].float())  # person 1 in the other of two views
     uncond = torch.tensor([True, False])
     given = heads_of(stage.pool, np.array([0, 1]), np.array([1, 0]), uncond, 64)
     assert (given.condition[0] == -1).all()
@@ -335,20 +335,39 @@ def test_adapters_lose_their_conditions_as_guidance_does(folder: Path) -> None:
     torch.testing.assert_close(given.coefficients[1], stage.pool.coefficients[1, 0])
 
 
-def test_joint_writes_other_views_of_the_same_people(folder: Path) -> None:
+def test_joint_sees_two_expressions_of_a_person_written_in_another_pose(folder: Path) -> None:
     stage = JointStage(recipe("joint"), work(folder), command.TOOLS)
     batch = stage.batch(recipe("joint"), 0)
-    batch = batch._replace(
-        call=replace(batch.call, rows=Rows((True, False))), people=np.array([0, 1]), views=np.array([1, 0])
-    )
-    call, own = stage.written(batch, 0)
-    assert not call.sample[0].any()
-    torch.testing.assert_close(call.sample[1], stage.pool.latents[1, 1].float())
+    assert batch.people[0] == batch.people[1]
+    assert batch.views[0] + 1 == batch.views[1]
+    for same in (batch.noise, batch.call.timestep, batch.weight, batch.call.context):
+        assert torch.equal(same[0], same[1])
+    assert not torch.equal(batch.latents[0], batch.latents[1])
+    batch = batch._replace(call=replace(batch.call, rows=Rows((False, False))), people=np.array([1, 1]))
+    batch = batch._replace(views=np.array([2, 3]))
+    call, own = stage.given(batch, 0)
     assert not call.timestep.any()
-    torch.testing.assert_close(own.coefficients, torch.stack([torch.zeros(51), stage.pool.coefficients[1, 1]]))
+    shown = [view for view in range(4) if torch.equal(call.sample[0], stage.pool.latents[1, view].float())]
+    assert shown in ([0], [1])
+    torch.testing.assert_close(own.coefficients, stage.pool.coefficients[1, shown])
     trained = {name.split(".")[0] for name, value in stage.networks.named_parameters() if value.requires_grad}
     assert trained == {"0", "1"}
     assert not any(value.requires_grad for value in stage.adapters.control.base.parameters())
+
+
+def test_differences_in_pairs_count_more() -> None:
+    generator = seeded(0)
+    predicted, latents, noise = (torch.randn(4, 4, 8, 8, generator=generator) for _ in range(3))
+    timestep, weight = torch.tensor([300, 300, 800, 800]), torch.rand(2, 1, 8, 8).repeat_interleave(2, dim=0)
+    usual = latents_loss(predicted, latents, noise, timestep, weight)
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr("lib_hellomeme.training.joint.CONTRAST", 1.0)
+        torch.testing.assert_close(pairs_loss(predicted, latents, noise, timestep, weight), usual)
+    right = velocity(latents, noise, timestep)
+    common = torch.randn(2, 4, 8, 8, generator=generator).repeat_interleave(2, dim=0)
+    opposite = common * torch.tensor([1.0, -1.0, 1.0, -1.0])[:, None, None, None]
+    losses = [pairs_loss(right + error, latents, noise, timestep, weight) for error in (common, opposite)]
+    torch.testing.assert_close(losses[1], CONTRAST * losses[0])
 
 
 def test_references_reach_all_timesteps_at_the_end() -> None:
@@ -417,6 +436,8 @@ def test_stages_ask_for_what_comes_before_them(tmp_path: Path) -> None:
         load_adapters(tmp_path, torch.device("cpu"))
     with pytest.raises(MissingFileError, match=r"reference holds no .*: train the stage reference first"):
         load_adapters(tmp_path, torch.device("cpu"), stages=BEFORE)
+    with pytest.raises(SettingsError, match="must be even"):
+        command.run(arguments("joint", tmp_path, batch=3))
     with pytest.raises(SettingsError, match="multiple of 64"):
         command.run(arguments("vae", tmp_path, size=100))
     assert UNSEEN > 10**6
