@@ -39,11 +39,11 @@ STAGES: dict[str, StageDefaults] = {
     "control_base": StageDefaults(ControlBaseStage, 3000, 32, 0.01),
     "control": StageDefaults(ControlStage, 2000, 12, 0.02),
     "reference": StageDefaults(ReferenceStage, 8000, 12, 0.004),
-    "joint": StageDefaults(JointStage, 4000, 12, 0.002),
+    "joint": StageDefaults(JointStage, 4000, 12, 0.004),
     "style": StageDefaults(StyleStage, 1000, 16, 1e-3, people=500),
     "motion": StageDefaults(MotionStage, 6000, 2, 3e-4),
     "animatediff": StageDefaults(AnimateDiffStage, 6000, 2, 3e-4),
-    "measure": StageDefaults(MeasureStage, 8000, 32, 2e-3),
+    "measure": StageDefaults(MeasureStage, 5000, 32, 2e-3),
 }  # in the order in which they need each other's files
 
 

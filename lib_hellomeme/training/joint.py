@@ -11,6 +11,7 @@ person, by far the most of it, is the same in both.
 from __future__ import annotations
 
 from collections.abc import Sequence
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -31,13 +32,14 @@ from lib_hellomeme.training.adapters import (
 )
 from lib_hellomeme.training.beginnings import rates_by_size
 from lib_hellomeme.training.data import Person
-from lib_hellomeme.training.diffusion import latents_error
+from lib_hellomeme.training.diffusion import STEPS, latents_error
 from lib_hellomeme.training.loop import Recipe, Run, save_network
 from lib_hellomeme.training.models import CheckpointTools
 from lib_hellomeme.unet.port import Begin, Call, Rows, Tap
 
-LAST_LAYERS = 5.0  # how much faster the layers that add to the UNet learn
+LAST_LAYERS = 10.0  # how much faster the layers that add to the UNet learn
 CONTRAST = 10.0  # weight of the difference of two expressions
+PURE = 900  # rows at this timestep and above are as drawing begins: all noise, at the last timestep
 
 
 def pairs_loss(predicted: Tensor, latents: Tensor, noise: Tensor, timestep: Tensor, weight: Tensor) -> Tensor:
@@ -62,6 +64,16 @@ class JointStage(AdapterStage):
         self.networks = nn.ModuleList(trained).requires_grad_(True)
         last = (*reference.last_layers(trained[0]), *control.last_layers(trained[1]))
         self.rates = rates_by_size(self.networks, dict.fromkeys(last, LAST_LAYERS))
+
+    def batch(self, recipe: Recipe, step: int) -> Batch:
+        """Drawing begins with pure noise, training at the last timestep with 7 % of the picture in it, from which the
+        base model has learned to tell colours (Lin et al. 2023, section 3.1). In pure noise it sees the wrong ones."""
+        batch = super().batch(recipe, step)
+        pure = batch.call.timestep >= PURE
+        sample = torch.where(pure[:, None, None, None], batch.noise, batch.call.sample)
+        return batch._replace(
+            call=replace(batch.call, sample=sample, timestep=batch.call.timestep.masked_fill(pure, STEPS - 1))
+        )
 
     def predict(self, batch: Batch, step: int) -> Tensor:
         bank = reference.write_reference(self.port, self.adapters, *self.given(batch, step))

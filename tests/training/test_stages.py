@@ -41,7 +41,7 @@ from lib_hellomeme.training.control_base import DRAWINGS, begin_base, draw, draw
 from lib_hellomeme.training.data import Request
 from lib_hellomeme.training.diffusion import STEPS, latents_loss, seeded, velocity
 from lib_hellomeme.training.faces import face_state, random_face
-from lib_hellomeme.training.joint import CONTRAST, JointStage, pairs_loss
+from lib_hellomeme.training.joint import CONTRAST, PURE, JointStage, pairs_loss
 from lib_hellomeme.training.loop import Recipe, Run, mixed_precision
 from lib_hellomeme.training.measure import load_measuring_network
 from lib_hellomeme.training.models import LATENT_SCALE, Adapters, new_control, new_unet, new_vae, normalise_latents
@@ -343,6 +343,10 @@ def test_joint_sees_two_expressions_of_a_person_written_in_another_pose(folder: 
     for same in (batch.noise, batch.call.timestep, batch.weight, batch.call.context):
         assert torch.equal(same[0], same[1])
     assert not torch.equal(batch.latents[0], batch.latents[1])
+    timesteps = [stage.batch(recipe("joint"), step).call for step in range(40)]
+    begins = [call for call in timesteps if call.timestep[0] >= PURE]
+    assert 0 < len(begins) < 15
+    assert all((call.timestep == STEPS - 1).all() and torch.equal(call.sample[0], call.sample[1]) for call in begins)
     batch = batch._replace(call=replace(batch.call, rows=Rows((False, False))), people=np.array([1, 1]))
     batch = batch._replace(views=np.array([2, 3]))
     call, own = stage.given(batch, 0)
