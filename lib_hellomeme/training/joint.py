@@ -39,7 +39,7 @@ from lib_hellomeme.unet.port import Begin, Call, Rows, Tap
 
 LAST_LAYERS = 10.0  # how much faster the layers that add to the UNet learn
 CONTRAST = 10.0  # weight of the difference of two expressions
-PURE = 900  # rows at this timestep and above are as drawing begins: all noise, at the last timestep
+PURE = 850  # rows at this timestep and above are as drawing begins: all noise, at the last timestep
 
 
 def pairs_loss(predicted: Tensor, latents: Tensor, noise: Tensor, timestep: Tensor, weight: Tensor) -> Tensor:
