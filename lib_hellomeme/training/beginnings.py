@@ -12,13 +12,16 @@ to nothing of what they are given.
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+import math
+from collections.abc import Collection, Iterator, Mapping
 from contextlib import contextmanager
 from typing import TYPE_CHECKING
 
 import torch
 from torch import Tensor, nn
 
+from lib_hellomeme.networks.attention import Attention
+from lib_hellomeme.networks.positional import stacked_positions
 from lib_hellomeme.taps.bank import Bank, record
 from lib_hellomeme.training.models import silence
 from lib_hellomeme.unet.port import Call, Port
@@ -38,6 +41,8 @@ ROTATION = torch.tensor([[1.0, 1.0, 1.0], [1.0, 0.0, -1.0], [1.0, -2.0, 1.0]])
 ROTATION = ROTATION / ROTATION.norm(dim=1, keepdim=True)
 
 ADDED = 0.1  # what new layers add, in deviations of the UNet's features
+SAME_PLACE = 1.6  # size of queries and keys for places: what is two places away weighs about a twentieth
+TOLD = 0.99  # share of what places differ by in the directions that count as telling them
 FAINT = 1e-3  # outputs of less deviation are not scaled: weights would grow beyond bounds
 SMALLEST = 1e-4  # weights count as no smaller
 VECTORS = 0.05  # size that biases and the weights of norms count as
@@ -67,9 +72,12 @@ def begin_with_colours(vae: AutoencoderKL) -> AutoencoderKL:
 
 
 @contextmanager
-def unit_outputs(network: nn.Module, others: Mapping[nn.Module, float]) -> Iterator[None]:
+def unit_outputs(
+    network: nn.Module, others: Mapping[nn.Module, float], kept: Collection[nn.Module] = ()
+) -> Iterator[None]:
     """While this lasts, the first call of each linear layer and convolution in `network` scales its weights so that
-    what it gives has deviation 1, or that of `others`, and mean 0 where it has biases; the call goes on with that."""
+    what it gives has deviation 1, or that of `others`, and mean 0 where it has biases; the call goes on with that.
+    Layers in `kept` stay as they are."""
 
     @torch.no_grad()
     def begin(layer: nn.Module, given: object, output: Tensor) -> Tensor:
@@ -88,13 +96,47 @@ def unit_outputs(network: nn.Module, others: Mapping[nn.Module, float]) -> Itera
         layer.bias *= factor
         return (output - mean) * factor
 
-    layers = [layer for layer in network.modules() if isinstance(layer, nn.Linear | nn.Conv2d)]
+    layers = [layer for layer in network.modules() if isinstance(layer, nn.Linear | nn.Conv2d) and layer not in kept]
     handles = {layer: layer.register_forward_hook(begin) for layer in layers}
     try:
         yield
     finally:
         for handle in handles.values():
             handle.remove()
+
+
+@torch.no_grad()
+def look_at_same_place(attention: Attention, length: int, shift: int) -> None:
+    """Half of the heads look at the place so much further on, the others at what is alike wherever it is.
+
+    Its tokens are normed sums of content and `stacked_positions`. Queries and keys for places are sines and cosines of
+    the quick frequencies, turned back by the shift in the keys; for content, and in the values, the directions are left
+    out in which places differ in lines of `length` that go on for another `shift`.
+    """
+    width, heads = attention.to_q.weight.shape[1], attention.heads
+    each = width // heads
+    table = stacked_positions(length + shift, width, torch.float32, attention.to_q.weight.device)
+    _, sizes, directions = torch.linalg.svd(table - table.mean(dim=0), full_matrices=False)
+    shares = sizes.square().cumsum(dim=0) / sizes.square().sum()
+    places = directions[: int((shares < TOLD).sum()) + 1]
+    for layer in (attention.to_q, attention.to_v):
+        layer.weight -= layer.weight @ places.T @ places
+    attention.to_k.load_state_dict(attention.to_q.state_dict())
+    one = torch.eye(width).to(attention.to_q.weight)
+    nothing = one[width * 3 // 8 : width // 2].mean(
+        dim=0
+    )  # sines of slow frequencies: 0, from which the norm moves them
+    quick = (width // 2) * math.log(length) / math.log(10000)  # frequencies down to 1 / length
+    for row, index in enumerate(torch.linspace(0, quick, each // 2).round().int().tolist()):
+        turn = shift / 10000 ** (index / (width // 2))
+        sine, cosine = SAME_PLACE * (one[[index, width // 2 + index]] - nothing)
+        queries = torch.stack([sine, cosine])
+        keys = torch.stack(
+            [math.cos(turn) * sine - math.sin(turn) * cosine, math.cos(turn) * cosine + math.sin(turn) * sine]
+        )
+        for head in range(heads // 2):
+            rows = slice(head * each + 2 * row, head * each + 2 * row + 2)
+            attention.to_q.weight[rows], attention.to_k.weight[rows] = queries, keys
 
 
 def queries_and_keys(network: nn.Module, deviation: float) -> dict[nn.Module, float]:

@@ -38,7 +38,7 @@ STAGES: dict[str, StageDefaults] = {
     "base": StageDefaults(BaseStage, 8000, 8, 1.5e-3),
     "control_base": StageDefaults(ControlBaseStage, 3000, 32, 0.01),
     "control": StageDefaults(ControlStage, 2000, 12, 0.02),
-    "reference": StageDefaults(ReferenceStage, 8000, 12, 0.004),
+    "reference": StageDefaults(ReferenceStage, 8000, 12, 0.012),
     "joint": StageDefaults(JointStage, 4000, 12, 0.004),
     "style": StageDefaults(StyleStage, 1000, 16, 1e-3, people=500),
     "motion": StageDefaults(MotionStage, 6000, 2, 3e-4),

@@ -40,19 +40,18 @@ def velocity_loss(
 ) -> Tensor:
     """Mean square error. weight (n, 1, h, w) tells which places matter more."""
     errors = (predicted.float() - velocity(latents, noise, timestep)).square()
-    return errors.mean() if weight is None else (weight * errors).mean() / weight.mean()
+    return errors.mean() if weight is None else weighted_mean(errors, weight)
 
 
 def latents_loss(predicted: Tensor, latents: Tensor, noise: Tensor, timestep: Tensor, weight: Tensor) -> Tensor:
-    """The same of the latents that follow from predicted velocities."""
-    return (weight * latents_error(predicted, latents, noise, timestep).square()).mean() / weight.mean()
+    """The same of the latents that follow from predicted velocities: sqrt(a) noised - sqrt(1 - a) velocity."""
+    errors = (predicted.float() - velocity(latents, noise, timestep)).square()
+    return weighted_mean((1 - _power(latents, timestep)) * errors, weight)
 
 
-def latents_error(predicted: Tensor, latents: Tensor, noise: Tensor, timestep: Tensor) -> Tensor:
-    """(n, 4, h, w): how far latents are from those that follow from predicted velocities, sqrt(a) noised - sqrt(1 - a)
-    velocity."""
-    errors = predicted.float() - velocity(latents, noise, timestep)
-    return (1 - _power(latents, timestep)).sqrt() * errors
+def weighted_mean(values: Tensor, weight: Tensor) -> Tensor:
+    """values (n, 4, h, w), weight (n, 1, h, w)."""
+    return (weight * values).mean() / weight.mean()
 
 
 @torch.no_grad()

@@ -32,22 +32,23 @@ from lib_hellomeme.training.adapters import (
 )
 from lib_hellomeme.training.beginnings import rates_by_size
 from lib_hellomeme.training.data import Person
-from lib_hellomeme.training.diffusion import STEPS, latents_error
+from lib_hellomeme.training.diffusion import STEPS, velocity, weighted_mean
 from lib_hellomeme.training.loop import Recipe, Run, save_network
 from lib_hellomeme.training.models import CheckpointTools
 from lib_hellomeme.unet.port import Begin, Call, Rows, Tap
 
 LAST_LAYERS = 10.0  # how much faster the layers that add to the UNet learn
+REFERENCE = 0.3  # how much slower the reference network goes on than control's projection
 CONTRAST = 10.0  # weight of the difference of two expressions
 PURE = 850  # rows at this timestep and above are as drawing begins: all noise, at the last timestep
 
 
 def pairs_loss(predicted: Tensor, latents: Tensor, noise: Tensor, timestep: Tensor, weight: Tensor) -> Tensor:
-    """`latents_loss` of rows in pairs, in which their difference has the weight CONTRAST and not 1."""
-    errors = latents_error(predicted, latents, noise, timestep)
+    """`velocity_loss` of rows in pairs, in which their difference has the weight CONTRAST and not 1."""
+    errors = predicted.float() - velocity(latents, noise, timestep)
     one, other = errors[::2], errors[1::2]
     squares = ((one + other) / 2).square() + CONTRAST * ((one - other) / 2).square()
-    return (weight[::2] * squares).mean() / weight[::2].mean()
+    return weighted_mean(squares, weight[::2])
 
 
 class JointStage(AdapterStage):
@@ -60,10 +61,11 @@ class JointStage(AdapterStage):
             raise SettingsError("--batch and --views of the stage joint must be even, and --views at least 4")
         super().__init__(recipe, run, tools)
         self.adapters = load_adapters(run.folder, run.device, stages=BEFORE)
-        trained = (self.adapters.reference, self.adapters.control.projection)
-        self.networks = nn.ModuleList(trained).requires_grad_(True)
-        last = (*reference.last_layers(trained[0]), *control.last_layers(trained[1]))
-        self.rates = rates_by_size(self.networks, dict.fromkeys(last, LAST_LAYERS))
+        shown, projection = self.adapters.reference, self.adapters.control.projection
+        self.networks = nn.ModuleList([shown, projection]).requires_grad_(True)
+        last = dict.fromkeys((*reference.last_layers(shown), *control.last_layers(projection)), LAST_LAYERS)
+        slower = {parameter: REFERENCE * rate for parameter, rate in rates_by_size(shown, last).items()}
+        self.rates = {**slower, **rates_by_size(projection, last)}
 
     def batch(self, recipe: Recipe, step: int) -> Batch:
         """Drawing begins with pure noise, training at the last timestep with 7 % of the picture in it, from which the

@@ -1,17 +1,22 @@
 """The stage `reference`: v5c's reference network, from two views of one person, with control as it is.
 
 The first view is the reference, the second is drawn from noise. The taps stand where the recipe's stand.
+
+Beside what the UNet is to predict, the layers are taught what to read: by a linear layer at each site, which is thrown
+away, the latents themselves. Through the UNet alone they learn several times slower.
 """
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 import numpy as np
 import torch
+from einops import rearrange
 from torch import Tensor, nn
 
 from lib_hellomeme.networks.reference import ReferenceAdapter, ReferenceLayer, STKReference
@@ -30,12 +35,12 @@ from lib_hellomeme.training.adapters import (
     heads_of,
     load_adapters,
 )
-from lib_hellomeme.training.beginnings import added_to, queries_and_keys, rates_by_size, unit_outputs
+from lib_hellomeme.training.beginnings import ADDED, added_to, look_at_same_place, rates_by_size, unit_outputs
 from lib_hellomeme.training.control_base import BEGINNING
 from lib_hellomeme.training.data import Person
-from lib_hellomeme.training.diffusion import STEPS, latents_loss
+from lib_hellomeme.training.diffusion import STEPS, latents_loss, weighted_mean
 from lib_hellomeme.training.loop import Recipe, Run, save_network
-from lib_hellomeme.training.models import Adapters, CheckpointTools
+from lib_hellomeme.training.models import Adapters, CheckpointTools, silence
 from lib_hellomeme.training.pool import encode
 from lib_hellomeme.unet.port import Begin, Call, Port, Rows, Tap
 
@@ -50,10 +55,9 @@ FIRST_TIMESTEP = 600
 FALL = (0.5, 0.9)  # shares of the run between which the first timestep goes down to 0
 REFERENCES = 2  # views of each person that are references
 WRITTEN_AT_ONCE = 32
-# Deviation of new queries and keys. Where they choose sharply, they choose at random, and what the layers hand on no
-# longer tells colours that the reference's features tell (by ridge regression 0.1 to 0.6 of their variance, now 0.9).
-EVEN = 0.3
-LAST_LAYERS = 25.0  # how much faster the layers that add to the UNet learn: what they add has to grow
+CONTENT = 0.5  # deviation of what tokens begin with, beside their places' of about 0.7
+LAST_LAYERS = 10.0  # how much faster the layers that add to the UNet learn: what they add has to grow
+READOUTS = 2.0  # learning rate of the layers that latents are read by, which begin with zeros
 CAPTION_DROP = 0.8  # who is drawn is to be learned from the reference
 
 
@@ -64,13 +68,26 @@ class ReferenceStage(AdapterStage):
     def __init__(self, recipe: Recipe, run: Run, tools: CheckpointTools) -> None:
         super().__init__(recipe, run, tools)
         self.adapters = load_adapters(run.folder, run.device, [CONTROL_BASE_FILE, CONTROL_PROJECTION_FILE], BEFORE)
-        self.reference = self.networks = self.adapters.reference.requires_grad_(True)
+        self.reference = self.adapters.reference.requires_grad_(True)
         self.written = self._write()
         batch = self.batch(replace(recipe, batch=BEGINNING), recipe.steps)
-        self.rates = begin_reference(self.port, self.adapters, *self.given(batch, recipe.steps))
+        rates = begin_reference(self.port, self.adapters, *self.given(batch, recipe.steps))
+        self.readouts = new_readouts(self.reference, {site: hidden.shape[-1] for site, hidden in self.written.items()})
+        self.networks = nn.ModuleList([self.reference, self.readouts])
+        self.rates = {**rates, **dict.fromkeys(self.readouts.parameters(), READOUTS)}
 
     def timesteps(self, share: float, timestep: Tensor) -> Tensor:
         return timesteps_at(share, timestep)
+
+    def loss(self, step: int) -> Tensor:
+        batch = self.batch(self.recipe, step)
+        with codes_of(self.reference) as codes:
+            predicted = self.predict(batch, step)
+        loss = self.error(predicted, batch.latents, batch.noise, batch.call.timestep, batch.weight)
+        uncond = batch.uncond[:, None, None, None].to(batch.latents.device)
+        known = torch.where(uncond, 0.0, batch.latents)
+        drawn = draw_by(self.readouts, codes, known.shape[-1])
+        return loss + torch.stack([weighted_mean((one - known).square(), batch.weight) for one in drawn]).mean()
 
     def predict(self, batch: Batch, step: int) -> Tensor:
         return predict_velocity(self.port, self.adapters, *self.given(batch, step))
@@ -95,7 +112,8 @@ class ReferenceStage(AdapterStage):
         people, views = np.append(people, 0), np.append(views, 0)
         context = self.model.text_encoder(self.empty[None].to(self.run.device)).last_hidden_state
         parts: list[Bank] = []
-        for rows in torch.arange(len(people)).split(WRITTEN_AT_ONCE):
+        for first in range(0, len(people), WRITTEN_AT_ONCE):
+            rows = np.arange(first, min(first + WRITTEN_AT_ONCE, len(people)))
             uncond = nobody[rows]
             reference = self.pool.latents[people[rows], views[rows]].float()
             reference = torch.where(uncond[:, None, None, None], 0.0, reference).to(self.run.device)
@@ -134,14 +152,61 @@ def begin_reference(
     """First weights that hand on what they are given here and add a little of it to the UNet's features. Returns
     learning rates."""
     last = last_layers(networks.reference)
-    for layer in networks.reference.sites().values():
+    deviations, kept = added_to(port, call, last), []
+    for site, layer in networks.reference.sites().items():
         assert isinstance(layer, STKReference)
-        for attention in (layer.attn_ref.attnx, layer.attn_ref.attny, layer.attn.attnx, layer.attn.attny):
-            attention.to_k.load_state_dict(attention.to_q.state_dict())  # each place asks for the same place
-    deviations = queries_and_keys(networks.reference, EVEN) | added_to(port, call, last)
-    with unit_outputs(networks.reference, deviations):
+        height, width = bank[site].shape[-2:]
+        for attention, length, shift in (
+            (layer.attn_ref.attnx, width, 0),
+            (layer.attn_ref.attny, height, 0),
+            (layer.attn.attnx, width, width),
+            (layer.attn.attny, height, height),
+        ):
+            look_at_same_place(attention, length, shift)
+            kept += [attention.to_q, attention.to_k]
+        deviations |= dict.fromkeys((layer.attn_ref.conv_in, layer.attn.conv_in), CONTENT)
+        # One convolution takes in both.
+        deviations[layer.attn_ref.proj] = deviations[layer.attn.proj] / ADDED
+    with unit_outputs(networks.reference, deviations, kept):
         predict_velocity(port, networks, call, bank, target)
     return rates_by_size(networks.reference, dict.fromkeys(last, LAST_LAYERS))
+
+
+def new_readouts(reference: ReferenceAdapter, sides: Mapping[str, int]) -> nn.ModuleDict:
+    """For each site a layer that gives all latents under each place of features so wide and high."""
+    widest = max(sides.values())
+    readouts = {
+        site: nn.Conv2d(layer.attn.norm.weight.shape[0], 4 * (widest // sides[site]) ** 2, kernel_size=1)
+        for site, layer in reference.sites().items()
+    }
+    for readout in readouts.values():
+        silence(readout)
+    return nn.ModuleDict({site.replace(".", "_"): readout for site, readout in readouts.items()})
+
+
+@contextmanager
+def codes_of(reference: ReferenceAdapter) -> Iterator[dict[str, Tensor]]:
+    """By site what the layers have read, (n, h, w, C), before the convolution that adds it to the UNet's features."""
+    codes: dict[str, Tensor] = {}
+    handles = [
+        layer.attn.attny.output.register_forward_hook(lambda _, given, output, site=site: codes.update({site: output}))
+        for site, layer in reference.sites().items()
+    ]
+    try:
+        yield codes
+    finally:
+        for handle in handles:
+            handle.remove()
+
+
+def draw_by(readouts: nn.ModuleDict, codes: Mapping[str, Tensor], side: int) -> list[Tensor]:
+    """The latents (n, 4, side, side) by each site's code."""
+    drawn = []
+    for site, code in codes.items():
+        values = readouts[site.replace(".", "_")](code.permute(0, 3, 1, 2))  # n 4*p*p h w
+        p = side // code.shape[1]
+        drawn.append(rearrange(values, "n (c p q) h w -> n c (h p) (w q)", p=p, q=p))
+    return drawn
 
 
 def last_layers(reference: ReferenceAdapter) -> dict[nn.Module, str]:

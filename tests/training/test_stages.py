@@ -10,11 +10,14 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
+import torch.nn.functional as F
 from safetensors.torch import load_file
 
 from lib_hellomeme.errors import MissingFileError, SettingsError
 from lib_hellomeme.face.condition import condition_input
 from lib_hellomeme.face.track import ARKIT_INDEX
+from lib_hellomeme.networks.attention import Attention
+from lib_hellomeme.networks.positional import stacked_positions
 from lib_hellomeme.recipes.hellomeme import Reenactment
 from lib_hellomeme.recipes.reenact import load_networks
 from lib_hellomeme.standalone import train as command
@@ -23,6 +26,7 @@ from lib_hellomeme.standalone.lora import add_lora
 from lib_hellomeme.standalone.prompts import encode_prompt
 from lib_hellomeme.standalone.world import LORA, MOTION, NEEDED
 from lib_hellomeme.taps.bank import Bank, record
+from lib_hellomeme.training import control_base
 from lib_hellomeme.training.adapters import (
     BEFORE,
     FACE_WEIGHT,
@@ -34,12 +38,12 @@ from lib_hellomeme.training.adapters import (
 )
 from lib_hellomeme.training.autoencoder import UNSEEN, load_vae
 from lib_hellomeme.training.base import BaseStage
-from lib_hellomeme.training.beginnings import ADDED
+from lib_hellomeme.training.beginnings import ADDED, look_at_same_place
 from lib_hellomeme.training.command import STAGES
 from lib_hellomeme.training.control import begin_projection
-from lib_hellomeme.training.control_base import DRAWINGS, begin_base, draw, draw_by, maps_of, new_readouts
+from lib_hellomeme.training.control_base import DRAWINGS, begin_base, draw, maps_of
 from lib_hellomeme.training.data import Request
-from lib_hellomeme.training.diffusion import STEPS, latents_loss, seeded, velocity
+from lib_hellomeme.training.diffusion import STEPS, seeded, velocity, velocity_loss
 from lib_hellomeme.training.faces import face_state, random_face
 from lib_hellomeme.training.joint import CONTRAST, PURE, JointStage, pairs_loss
 from lib_hellomeme.training.loop import Recipe, Run, mixed_precision
@@ -51,6 +55,9 @@ from lib_hellomeme.training.reference import (
     FIRST_TIMESTEP,
     ReferenceStage,
     begin_reference,
+    codes_of,
+    draw_by,
+    new_readouts,
     predict_velocity,
     timesteps_at,
     write_reference,
@@ -267,10 +274,10 @@ def test_a_base_learns_from_what_each_part_changes() -> None:
     assert eyes < jaw
     base = new_control().base
     begin_base(base, heads)
-    readouts = new_readouts(base, 32, heads)
+    readouts = control_base.new_readouts(base, 32, heads)
     for index, readout in enumerate(readouts):
         readout.bias.data += torch.arange(len(readout.bias)) + index
-    drawn = draw_by(base, readouts, heads)
+    drawn = control_base.draw_by(base, readouts, heads)
     assert [one.shape for one in drawn] == [pictures.shape] * 4
     coarsest = drawn[0][0]  # every cell of 16 x 16 px holds its readout's values in order: channel, row, column
     assert coarsest[0, 0, :3].tolist() == [0, 1, 2]
@@ -363,7 +370,7 @@ def test_differences_in_pairs_count_more() -> None:
     generator = seeded(0)
     predicted, latents, noise = (torch.randn(4, 4, 8, 8, generator=generator) for _ in range(3))
     timestep, weight = torch.tensor([300, 300, 800, 800]), torch.rand(2, 1, 8, 8).repeat_interleave(2, dim=0)
-    usual = latents_loss(predicted, latents, noise, timestep, weight)
+    usual = velocity_loss(predicted, latents, noise, timestep, weight)
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr("lib_hellomeme.training.joint.CONTRAST", 1.0)
         torch.testing.assert_close(pairs_loss(predicted, latents, noise, timestep, weight), usual)
@@ -383,6 +390,47 @@ def test_references_reach_all_timesteps_at_the_end() -> None:
     assert (later.min(), later.max()) == (FIRST_TIMESTEP // 2, STEPS - 1)
     for share in (end, 1.0):
         assert timesteps_at(share, every).equal(every)
+
+
+def test_what_layers_read_is_drawn_place_by_place(port: DiffusersPort) -> None:
+    call, bank, target = given(port)
+    networks = random_adapters()
+    with codes_of(networks.reference) as codes:
+        predict_velocity(port, networks, call, bank, target)
+    assert {site: code.shape[1] for site, code in codes.items()} == {"up.0": 2, "up.1": 4, "up.2": 8, "up.3": 16}
+    readouts = new_readouts(networks.reference, {site: code.shape[1] for site, code in codes.items()})
+    assert not any(one.any() for one in draw_by(readouts, codes, 16))
+    for readout in readouts.values():
+        readout.bias.data = torch.arange(len(readout.bias)).float()
+    coarsest = draw_by(readouts, codes, 16)[0][
+        0
+    ]  # every cell of 8 x 8 holds its readout's values: channel, row, column
+    assert coarsest[0, 0, :3].tolist() == [0, 1, 2]
+    assert coarsest[0, 1, 8] == 8
+    assert coarsest[1, 8, 8] == 64
+    predict_velocity(port, networks, call, bank, target)
+    assert len(codes) == 4
+
+
+@pytest.mark.parametrize(("width", "length", "shift"), [(64, 16, 16), (64, 16, 0), (128, 8, 8), (128, 4, 4)])
+def test_half_of_the_heads_look_at_the_same_place(width: int, length: int, shift: int) -> None:
+    torch.manual_seed(0)
+    attention, usual = Attention(width, heads=8), Attention(width, heads=8)
+    look_at_same_place(attention, length, shift)
+    table = stacked_positions(length + shift, width, torch.float32, torch.device("cpu"))
+    content = torch.randn(200, length + shift, width)
+    with torch.no_grad():
+        tokens = F.layer_norm(table + 0.5 * content, (width,))
+        queries, keys = (
+            layer(tokens).unflatten(-1, (8, -1)).transpose(1, 2) for layer in (attention.to_q, attention.to_k)
+        )
+        shares = (queries[:, :, :length] @ keys.transpose(2, 3) / (width // 8) ** 0.5).softmax(dim=-1)
+        place = torch.arange(length)
+        same = shares[:, :, place, place + shift].mean(dim=(0, 2)) * (length + shift)  # of what even attention has
+        places = [one.to_v(F.layer_norm(table, (width,))).std(dim=0).mean() for one in (attention, usual)]
+    assert same[:4].min() > 3
+    assert shift == 0 or same[4:].max() < 2
+    assert places[0] < 0.3 * places[1]  # values hardly tell them
 
 
 def test_faces_weigh_more_where_they_are() -> None:
