@@ -153,8 +153,7 @@ def begin_reference(
     learning rates."""
     last = last_layers(networks.reference)
     deviations, kept = added_to(port, call, last), []
-    for site, layer in networks.reference.sites().items():
-        assert isinstance(layer, STKReference)
+    for site, layer in layers_of(networks.reference).items():
         height, width = bank[site].shape[-2:]
         for attention, length, shift in (
             (layer.attn_ref.attnx, width, 0),
@@ -177,7 +176,7 @@ def new_readouts(reference: ReferenceAdapter, sides: Mapping[str, int]) -> nn.Mo
     widest = max(sides.values())
     readouts = {
         site: nn.Conv2d(layer.attn.norm.weight.shape[0], 4 * (widest // sides[site]) ** 2, kernel_size=1)
-        for site, layer in reference.sites().items()
+        for site, layer in layers_of(reference).items()
     }
     for readout in readouts.values():
         silence(readout)
@@ -190,7 +189,7 @@ def codes_of(reference: ReferenceAdapter) -> Iterator[dict[str, Tensor]]:
     codes: dict[str, Tensor] = {}
     handles = [
         layer.attn.attny.output.register_forward_hook(lambda _, given, output, site=site: codes.update({site: output}))
-        for site, layer in reference.sites().items()
+        for site, layer in layers_of(reference).items()
     ]
     try:
         yield codes
@@ -211,11 +210,12 @@ def draw_by(readouts: nn.ModuleDict, codes: Mapping[str, Tensor], side: int) -> 
 
 def last_layers(reference: ReferenceAdapter) -> dict[nn.Module, str]:
     """What adds to the UNet's features, with its site."""
-    layers: dict[nn.Module, str] = {}
-    for site, layer in reference.sites().items():
-        assert isinstance(layer, STKReference)
-        layers[layer.attn.proj] = site
-    return layers
+    return {layer.attn.proj: site for site, layer in layers_of(reference).items()}
+
+
+def layers_of(reference: ReferenceAdapter) -> dict[str, STKReference]:
+    """The layers by site."""
+    return {site: layer for site, layer in reference.sites().items() if isinstance(layer, STKReference)}
 
 
 @torch.no_grad()
