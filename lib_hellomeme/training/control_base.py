@@ -109,12 +109,12 @@ class ControlBaseStage:
         condition = torch.where(nobody[:, None, None, None], -1.0, condition)
         expression = torch.where(nobody[:, None], 0.0, expression)
         wanted = torch.where(nobody[:, None, None, None], 0.0, self.drawings[chosen]).to(device)
-        drawn = draw_by(self.base, self.readouts, Heads(condition, expression).to(device))
+        drawn = draw_by(self.base, self.readouts, Heads(condition, expression).to(device), wanted.shape[-1])
         return torch.stack([(one - wanted).square().mean() for one in drawn]).mean()
 
     def validate(self) -> np.ndarray:
         """Unseen poses and expressions, and below, how they are drawn by each map, the coarsest first."""
-        drawn = draw_by(self.base, self.readouts, self.unseen.to(self.run.device))
+        drawn = draw_by(self.base, self.readouts, self.unseen.to(self.run.device), self.truth.shape[-1])
         mean, scale = (value.to(self.run.device) for value in (self.mean, self.scale[:, None, None]))
         rows = [self.truth, *(one * scale + mean for one in drawn)]  # n 15 h w each
         return sheet([to_pictures(row.unflatten(1, (DRAWINGS, 3)).sum(dim=1)) for row in rows])
@@ -193,11 +193,15 @@ def new_readouts(base: ControlBase, side: int, heads: Heads) -> nn.ModuleList:
     return readouts
 
 
-def draw_by(base: ControlBase, readouts: nn.ModuleList, heads: Heads) -> list[Tensor]:
+def draw_by(base: ControlBase, readouts: nn.ModuleList, heads: Heads, side: int) -> list[Tensor]:
     """The drawings (n, 15, side, side) by each map."""
     drawn = []
     for one, readout in zip(maps_of(base, heads), readouts, strict=True):
-        values = readout(one)  # n 15*p*p h w
-        p = math.isqrt(values.shape[1] // (3 * DRAWINGS))
-        drawn.append(rearrange(values, "n (c p q) h w -> n c (h p) (w q)", p=p, q=p))
+        drawn.append(spread(readout(one), side))
     return drawn
+
+
+def spread(values: Tensor, side: int) -> Tensor:
+    """(n, c*p*p, h, h), all values under each place, to (n, c, side, side), side = p*h."""
+    p = side // values.shape[-1]
+    return rearrange(values, "n (c p q) h w -> n c (h p) (w q)", p=p, q=p)

@@ -16,7 +16,6 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 import torch
-from einops import rearrange
 from torch import Tensor, nn
 
 from lib_hellomeme.networks.reference import ReferenceAdapter, ReferenceLayer, STKReference
@@ -36,7 +35,7 @@ from lib_hellomeme.training.adapters import (
     load_adapters,
 )
 from lib_hellomeme.training.beginnings import ADDED, added_to, look_at_same_place, rates_by_size, unit_outputs
-from lib_hellomeme.training.control_base import BEGINNING
+from lib_hellomeme.training.control_base import BEGINNING, spread
 from lib_hellomeme.training.data import Person
 from lib_hellomeme.training.diffusion import STEPS, latents_loss, weighted_mean
 from lib_hellomeme.training.loop import Recipe, Run, save_network
@@ -200,12 +199,7 @@ def codes_of(reference: ReferenceAdapter) -> Iterator[dict[str, Tensor]]:
 
 def draw_by(readouts: nn.ModuleDict, codes: Mapping[str, Tensor], side: int) -> list[Tensor]:
     """The latents (n, 4, side, side) by each site's code."""
-    drawn = []
-    for site, code in codes.items():
-        values = readouts[site.replace(".", "_")](code.permute(0, 3, 1, 2))  # n 4*p*p h w
-        p = side // code.shape[1]
-        drawn.append(rearrange(values, "n (c p q) h w -> n c (h p) (w q)", p=p, q=p))
-    return drawn
+    return [spread(readouts[site.replace(".", "_")](code.permute(0, 3, 1, 2)), side) for site, code in codes.items()]
 
 
 def last_layers(reference: ReferenceAdapter) -> dict[nn.Module, str]:
@@ -241,8 +235,8 @@ def reenactment(
     """As users draw: the person of view 0 with the face of view 1. What acts, and what begins it."""
     own, target = (control_features(networks.control, [face], device, torch.float32) for face in person.faces)
     reference = encode(vae, person.pictures[:1])
-    reenactment = Reenactment(port, networks.reference.sites(), reference, target, own)
-    return reenactment.taps(), reenactment.begin
+    recipe = Reenactment(port, networks.reference.sites(), reference, target, own)
+    return recipe.taps(), recipe.begin
 
 
 def _read(site: str, layer: ReferenceLayer, bank: Bank) -> Tap:
