@@ -69,13 +69,13 @@ def run(arguments: argparse.Namespace, tools: CheckpointTools) -> None:
     stage = STAGES[arguments.stage]
     recipe = Recipe(
         stage=arguments.stage,
-        steps=arguments.steps or stage.steps,
+        steps=stage.steps if arguments.steps is None else arguments.steps,
         seed=arguments.seed,
         size=arguments.size,
-        batch=arguments.batch or stage.batch,
-        people=arguments.people or stage.people,
+        batch=stage.batch if arguments.batch is None else arguments.batch,
+        people=stage.people if arguments.people is None else arguments.people,
         views=arguments.views,
-        rate=arguments.rate or stage.rate,
+        rate=stage.rate if arguments.rate is None else arguments.rate,
     )
     _check(recipe)
     device = arguments.device or ("cuda" if torch.cuda.is_available() else "cpu")
@@ -97,5 +97,5 @@ def _check(recipe: Recipe) -> None:
         raise SettingsError(f"--size {recipe.size} is no multiple of 64: choose 64, 128, 192 or 256")
     if recipe.views < 2 or recipe.people < 1:
         raise SettingsError("the pool needs at least one person and two views of each")
-    if min(recipe.steps, recipe.batch) < 1 or recipe.seed < 0:
-        raise SettingsError("--steps and --batch must be at least 1, and --seed at least 0")
+    if min(recipe.steps, recipe.batch) < 1 or recipe.seed < 0 or not recipe.rate > 0:
+        raise SettingsError("--steps and --batch must be at least 1, --seed at least 0, and --rate above 0")

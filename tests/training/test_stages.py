@@ -495,4 +495,7 @@ def test_stages_ask_for_what_comes_before_them(tmp_path: Path) -> None:
         command.run(arguments("joint", tmp_path, batch=3))
     with pytest.raises(SettingsError, match="multiple of 64"):
         command.run(arguments("vae", tmp_path, size=100))
+    for name, words in (("people", "one person"), ("steps", "--steps"), ("batch", "--batch"), ("rate", "--rate")):
+        with pytest.raises(SettingsError, match=words):
+            command.run(arguments("vae", tmp_path, **{name: 0}))
     assert UNSEEN > 10**6
