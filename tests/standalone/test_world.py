@@ -8,9 +8,7 @@ import pytest
 
 from lib_hellomeme.standalone.evaluate import evaluate
 from lib_hellomeme.standalone.evaluation import FULL, NO_CONTROL, NO_REFERENCE
-from lib_hellomeme.standalone.world import LORA, NEEDED, WORLD, has_world
-
-pytestmark = pytest.mark.skipif(not has_world(), reason=f"no weights of the drawn world in {WORLD.name}/ yet")
+from lib_hellomeme.standalone.world import LORA, NEEDED, WORLD
 
 
 @pytest.fixture(scope="module")
@@ -27,13 +25,17 @@ def test_measuring_is_better_than_what_it_measures(report: dict[str, Any]) -> No
 
 
 def test_pose_expression_and_identity_follow(report: dict[str, Any]) -> None:
-    """Limits of the weights that are there, which miss some of `evaluate`'s. Smiles and brows of 12 people vary too
-    little: measured on the wanted pictures themselves, brows correlate by 0.64."""
     full = report["variants"][FULL]
-    assert full["pose"] < 9
+    assert full["pose"] < 8
     assert full["pose"] < 0.45 * report["variants"][NO_CONTROL]["pose"]
-    assert full["identity"] < 0.55 * report["variants"][NO_REFERENCE]["identity"]
+    assert full["identity"] < 0.45 * report["variants"][NO_REFERENCE]["identity"]
     assert min(full["jaw open"], full["eyes closed"]) > 0.75
+    assert full["smile"] > 0.25  # far below what is asked for next: a guard against losing them
+
+
+@pytest.mark.xfail(strict=True, reason="the weights do not reach it: 0.41 and 0.10 on these people")
+def test_smiles_and_brows_follow_as_they_should(report: dict[str, Any]) -> None:
+    assert min(report["variants"][FULL][name] for name in ("smile", "brows up")) > 0.65
 
 
 def test_all_of_it_is_small_enough_for_a_repository() -> None:
