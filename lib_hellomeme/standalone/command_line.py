@@ -79,7 +79,7 @@ def _parser(defaults: Mapping[str, Any] | None = None) -> argparse.ArgumentParse
     _add_drawing(reenact)
     _add_settings(reenact)
     reenact.set_defaults(**(defaults or {}))
-    demo = commands.add_parser("demo", help="run the whole chain on narrow networks with random weights")
+    demo = commands.add_parser("demo", help="drawn people follow a photo, and one acts in a video")
     demo.set_defaults(run=lambda chosen: run_demo(chosen.out))
     demo.add_argument("--out", default="outputs", metavar="DIR", help="where the pictures go (%(default)s)")
     for name, module, help in (

@@ -19,11 +19,6 @@ MOTION = (motion.MOTION_FILE, motion.ANIMATEDIFF_FILE)
 LORA = style.FILE
 
 
-def has_world(folder: Path = WORLD) -> bool:
-    """Whether everything that draws and measures is there."""
-    return all((folder / name).is_file() for name in NEEDED)
-
-
 def need_world(folder: Path = WORLD, names: Sequence[str] = NEEDED) -> Path:
     """The folder. Raises MissingFileError naming the first of these files that is not in it."""
     for name in names:

@@ -1,6 +1,7 @@
 """What the stages `control`, `reference` and `joint` share: the base model frozen, what a step is given, and files.
 
-Control learns first, by itself; the reference learns with control as it then is; then both go on together.
+Control learns first, by itself; the reference learns with control as it then is; then both go on together; and last,
+the reference alone once more.
 """
 
 from __future__ import annotations
@@ -43,10 +44,13 @@ UNCOND_DROP = 0.1  # rows as guidance's other side sees them: no caption, no ref
 FACE_WEIGHT = 3.0  # of the face in the loss: a seventh of the latents, in which every expression has to show
 SHOWN = 6  # people on the sheet
 REFERENCE_FILE, CONTROL_BASE_FILE, CONTROL_PROJECTION_FILE = "hm5c_reference", "hm5_control_base", "hm5c_control_proj"
-STAGE_OF = {REFERENCE_FILE: "joint", CONTROL_BASE_FILE: "control_base", CONTROL_PROJECTION_FILE: "joint"}
+STAGE_OF = {REFERENCE_FILE: "refine", CONTROL_BASE_FILE: "control_base", CONTROL_PROJECTION_FILE: "joint"}
 FILES = tuple(STAGE_OF)
 BEFORE = {REFERENCE_FILE: "reference", CONTROL_PROJECTION_FILE: "control"}
 """The stages that make what `joint` goes on with; it lies in their folders."""
+
+Error = Callable[[Tensor, Tensor, Tensor, Tensor, Tensor], Tensor]
+"""Predicted velocities, latents, noise, timestep, weight to a loss."""
 
 
 class Heads(NamedTuple):
@@ -85,9 +89,9 @@ class Batch(NamedTuple):
 class AdapterStage(ABC):
     """The loss is `error`, in which faces weigh more."""
 
-    error: Callable[[Tensor, Tensor, Tensor, Tensor, Tensor], Tensor]
+    error: Error
     caption_drop: float  # share of rows that lose the caption alone
-    together = 1  # rows of one person in one pose, which share all but the expression
+    a_pose = 1  # neighbouring views of a person in the pool that share all but the expression
     networks: nn.Module
     rates: Mapping[nn.Parameter, float]
 
@@ -98,15 +102,19 @@ class AdapterStage(ABC):
         for network in (self.model.unet, self.model.vae, self.model.text_encoder):
             network.to(run.device).eval().requires_grad_(False)
         self.port = DiffusersPort(self.model.unet)
-        self.pool = people_pool(recipe, run, tools, self.model.vae, pairs=self.together > 1)
+        self.pool = people_pool(recipe, run, tools, self.model.vae, pairs=self.a_pose > 1)
         self.empty = torch.tensor(tools.tokens(""))
 
     @abstractmethod
     def predict(self, batch: Batch, step: int) -> Tensor:
         """Velocities (n, 4, h, w), with a graph back to `networks`."""
 
-    def timesteps(self, share: float, timestep: Tensor) -> Tensor:
-        """Those of a run of which this share is done; timestep (n,) is spread over all there are."""
+    def together(self, step: int) -> int:
+        """So many rows of a step are of one person in one pose, with one noise."""
+        return self.a_pose
+
+    def timesteps(self, step: int, timestep: Tensor) -> Tensor:
+        """A step's; timestep (n,) is spread over all there are."""
         return timestep
 
     @abstractmethod
@@ -118,11 +126,11 @@ class AdapterStage(ABC):
         return self.error(self.predict(batch, step), batch.latents, batch.noise, batch.call.timestep, batch.weight)
 
     def batch(self, recipe: Recipe, step: int) -> Batch:
-        device, together = self.run.device, self.together
+        device, together = self.run.device, self.together(step)
         latents, tokens, (people, views) = chosen_views(self.pool, recipe, step, together)
         generator = seeded(recipe.seed, step)
         noise = torch.randn(latents[::together].shape, generator=generator)
-        timestep = self.timesteps(step / recipe.steps, random_timesteps(len(noise), generator))
+        timestep = self.timesteps(step, random_timesteps(len(noise), generator))
         chance = torch.rand(len(noise), generator=generator)
         noise, timestep, chance = (value.repeat_interleave(together, dim=0) for value in (noise, timestep, chance))
         uncond = chance < UNCOND_DROP

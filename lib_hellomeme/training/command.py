@@ -20,6 +20,7 @@ from lib_hellomeme.training.measuring import MeasureStage
 from lib_hellomeme.training.models import CheckpointTools
 from lib_hellomeme.training.motion import AnimateDiffStage, MotionStage
 from lib_hellomeme.training.reference import ReferenceStage
+from lib_hellomeme.training.refine import RefineStage
 from lib_hellomeme.training.style import StyleStage
 
 
@@ -40,6 +41,7 @@ STAGES: dict[str, StageDefaults] = {
     "control": StageDefaults(ControlStage, 2000, 12, 0.02),
     "reference": StageDefaults(ReferenceStage, 8000, 12, 0.012),
     "joint": StageDefaults(JointStage, 4000, 12, 0.004),
+    "refine": StageDefaults(RefineStage, 10000, 12, 0.005, people=2000),
     "style": StageDefaults(StyleStage, 1000, 16, 1e-3, people=500),
     "motion": StageDefaults(MotionStage, 6000, 2, 3e-4),
     "animatediff": StageDefaults(AnimateDiffStage, 6000, 2, 3e-4),

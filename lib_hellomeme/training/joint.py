@@ -43,7 +43,13 @@ REFERENCE = 0.3  # how much slower the reference network goes on than control's 
 # the correlations of smiles and brows with the driver's, measured in what is drawn, went from 0.65 and 0.55 to 0.78
 # and 0.75, while the identity error went from 0.17 to 0.22.
 CONTRAST = 10.0
-PURE = 850  # rows at this timestep and above are as drawing begins: all noise, at the last timestep
+PURE = 850  # rows at this timestep and above are as drawing begins
+
+
+def check_pairs(recipe: Recipe) -> None:
+    """Raises SettingsError where rows cannot be in pairs, or the reference in another pose."""
+    if recipe.batch % 2 or recipe.views % 2 or recipe.views < 4:
+        raise SettingsError(f"--batch and --views of the stage {recipe.stage} must be even, and --views at least 4")
 
 
 def pairs_loss(predicted: Tensor, latents: Tensor, noise: Tensor, timestep: Tensor, weight: Tensor) -> Tensor:
@@ -54,14 +60,25 @@ def pairs_loss(predicted: Tensor, latents: Tensor, noise: Tensor, timestep: Tens
     return weighted_mean(squares, weight[::2])
 
 
+def with_pure_noise(batch: Batch, first: int) -> Batch:
+    """Rows at this timestep and above become all noise, at the last timestep.
+
+    Drawing begins with pure noise, training at the last timestep with 7 % of the picture in it, from which the base
+    model has learned to tell colours (Lin et al. 2023, section 3.1). In pure noise it sees the wrong ones.
+    """
+    pure = batch.call.timestep >= first
+    sample = torch.where(pure[:, None, None, None], batch.noise, batch.call.sample)
+    timestep = batch.call.timestep.masked_fill(pure, STEPS - 1)
+    return batch._replace(call=replace(batch.call, sample=sample, timestep=timestep))
+
+
 class JointStage(AdapterStage):
     error = staticmethod(pairs_loss)
     caption_drop = reference.CAPTION_DROP
-    together = 2
+    a_pose = 2
 
     def __init__(self, recipe: Recipe, run: Run, tools: CheckpointTools) -> None:
-        if recipe.batch % 2 or recipe.views % 2 or recipe.views < 4:
-            raise SettingsError("--batch and --views of the stage joint must be even, and --views at least 4")
+        check_pairs(recipe)
         super().__init__(recipe, run, tools)
         self.adapters = load_adapters(run.folder, run.device, stages=BEFORE)
         shown, projection = self.adapters.reference, self.adapters.control.projection
@@ -71,14 +88,7 @@ class JointStage(AdapterStage):
         self.rates = {**slower, **rates_by_size(projection, last)}
 
     def batch(self, recipe: Recipe, step: int) -> Batch:
-        """Drawing begins with pure noise, training at the last timestep with 7 % of the picture in it, from which the
-        base model has learned to tell colours (Lin et al. 2023, section 3.1). In pure noise it sees the wrong ones."""
-        batch = super().batch(recipe, step)
-        pure = batch.call.timestep >= PURE
-        sample = torch.where(pure[:, None, None, None], batch.noise, batch.call.sample)
-        return batch._replace(
-            call=replace(batch.call, sample=sample, timestep=batch.call.timestep.masked_fill(pure, STEPS - 1))
-        )
+        return with_pure_noise(super().batch(recipe, step), PURE)
 
     def predict(self, batch: Batch, step: int) -> Tensor:
         bank = reference.write_reference(self.port, self.adapters, *self.given(batch, step))
@@ -104,8 +114,11 @@ class JointStage(AdapterStage):
         return reference.reenactment(self.port, self.adapters, self.model.vae, person, self.run.device)
 
     def export(self) -> list[Path]:
-        """The published files' tensors, float16."""
-        paths = [self.run.folder / f"{name}.safetensors" for name in (REFERENCE_FILE, CONTROL_PROJECTION_FILE)]
+        """The published files' tensors, float16: control's projection is as users have it, the reference goes on."""
+        paths = [
+            self.run.folder / self.recipe.stage / f"{REFERENCE_FILE}.safetensors",
+            self.run.folder / f"{CONTROL_PROJECTION_FILE}.safetensors",
+        ]
         for path, network in zip(paths, (self.adapters.reference, self.adapters.control.projection), strict=True):
             save_network(path, network)
         return paths

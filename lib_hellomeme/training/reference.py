@@ -28,6 +28,7 @@ from lib_hellomeme.training.adapters import (
     REFERENCE_FILE,
     AdapterStage,
     Batch,
+    Error,
     Heads,
     add_control,
     control_of,
@@ -52,7 +53,7 @@ if TYPE_CHECKING:
 # loss is that of the latents.
 FIRST_TIMESTEP = 600
 FALL = (0.5, 0.9)  # shares of the run between which the first timestep goes down to 0
-REFERENCES = 2  # views of each person that are references
+REFERENCES = 2  # views of each person that are references, in as many poses
 WRITTEN_AT_ONCE = 32
 CONTENT = 0.5  # deviation of what tokens begin with, beside their places' of about 0.7
 LAST_LAYERS = 10.0  # how much faster the layers that add to the UNet learn: what they add has to grow
@@ -66,49 +67,67 @@ class ReferenceStage(AdapterStage):
 
     def __init__(self, recipe: Recipe, run: Run, tools: CheckpointTools) -> None:
         super().__init__(recipe, run, tools)
-        self.adapters = load_adapters(run.folder, run.device, [CONTROL_BASE_FILE, CONTROL_PROJECTION_FILE], BEFORE)
+        self.adapters = self.before()
         self.reference = self.adapters.reference.requires_grad_(True)
         self.written = self._write()
-        batch = self.batch(replace(recipe, batch=BEGINNING), recipe.steps)
-        rates = begin_reference(self.port, self.adapters, *self.given(batch, recipe.steps))
+        rates = self.begin()
         self.readouts = new_readouts(self.reference, {site: hidden.shape[-1] for site, hidden in self.written.items()})
         self.networks = nn.ModuleList([self.reference, self.readouts])
         self.rates = {**rates, **dict.fromkeys(self.readouts.parameters(), READOUTS)}
 
-    def timesteps(self, share: float, timestep: Tensor) -> Tensor:
-        return timesteps_at(share, timestep)
+    def before(self) -> Adapters:
+        """What the stages before have made, and a new reference network."""
+        return load_adapters(self.run.folder, self.run.device, [CONTROL_BASE_FILE, CONTROL_PROJECTION_FILE], BEFORE)
+
+    def begin(self) -> Mapping[nn.Parameter, float]:
+        """Give the reference network its first weights. Returns learning rates."""
+        last = self.recipe.steps  # no step of the run's own
+        batch = self.batch(replace(self.recipe, batch=BEGINNING), last)
+        return begin_reference(self.port, self.adapters, *self.given(batch, last))
+
+    def timesteps(self, step: int, timestep: Tensor) -> Tensor:
+        return timesteps_at(step / self.recipe.steps, timestep)
 
     def loss(self, step: int) -> Tensor:
         batch = self.batch(self.recipe, step)
         with codes_of(self.reference) as codes:
             predicted = self.predict(batch, step)
-        loss = self.error(predicted, batch.latents, batch.noise, batch.call.timestep, batch.weight)
+        loss = self.error_at(step)(predicted, batch.latents, batch.noise, batch.call.timestep, batch.weight)
         uncond = batch.uncond[:, None, None, None].to(batch.latents.device)
         known = torch.where(uncond, 0.0, batch.latents)
         drawn = draw_by(self.readouts, codes, known.shape[-1])
         return loss + torch.stack([weighted_mean((one - known).square(), batch.weight) for one in drawn]).mean()
 
+    def error_at(self, step: int) -> Error:
+        """A step's."""
+        return self.error
+
     def predict(self, batch: Batch, step: int) -> Tensor:
         return predict_velocity(self.port, self.adapters, *self.given(batch, step))
 
     def given(self, batch: Batch, step: int) -> tuple[Call, Bank, Heads]:
-        """What `predict_velocity` takes: the batch, with another view of each person as the reference."""
-        drawn = np.random.default_rng([self.recipe.seed, step, 1]).integers(REFERENCES, size=len(batch.views))
-        others = np.where(drawn == batch.views, (drawn + 1) % REFERENCES, drawn)
+        """What `predict_velocity` takes: the batch, with the person in another pose as the reference."""
+        together = self.together(step)
+        drawn = np.random.default_rng([self.recipe.seed, step, 1]).integers(
+            REFERENCES, size=len(batch.views) // together
+        )
+        drawn = drawn.repeat(together)
+        others = np.where(drawn == batch.views // self.a_pose, (drawn + 1) % REFERENCES, drawn)
         place = torch.from_numpy(batch.people * REFERENCES + others)
         place = torch.where(batch.uncond, len(self.pool.latents) * REFERENCES, place)
         bank = {site: written[place].float().to(self.run.device) for site, written in self.written.items()}
         return batch.call, bank, self.heads(batch, batch.views)
 
     def _write(self) -> Bank:
-        """What the write passes over the first REFERENCES views leave, and at the end that of uncond rows; float16.
+        """What the write passes over views in the first REFERENCES poses leave, and at the end that of uncond rows;
+        float16.
 
         No prompt, as most rows have none: so they are the same at every step.
         """
         people, views = (part.flatten() for part in np.mgrid[: len(self.pool.latents), :REFERENCES])
         print(f"writing {len(people)} references", flush=True)
         nobody = torch.arange(len(people) + 1) == len(people)
-        people, views = np.append(people, 0), np.append(views, 0)
+        people, views = np.append(people, 0), np.append(self.a_pose * views, 0)
         context = self.model.text_encoder(self.empty[None].to(self.run.device)).last_hidden_state
         parts: list[Bank] = []
         for first in range(0, len(people), WRITTEN_AT_ONCE):

@@ -19,8 +19,8 @@ from lib_hellomeme.networks.control import ProjectedControl
 from lib_hellomeme.networks.expression import ArkitExpression, Expression, ExpressionKind, PdfgcExpression
 from lib_hellomeme.networks.motion import KnittedMotion, KnittedMotionV5
 from lib_hellomeme.networks.reference import ReferenceAdapter
-from lib_hellomeme.standalone.random_weights import random_network, random_tensor
 from tests.goldens_format import seeded
+from tests.random_weights import random_network, random_tensor
 
 WIDTHS = (32, 64, 128, 128)
 KINDS = get_args(ExpressionKind)

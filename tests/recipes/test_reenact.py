@@ -33,9 +33,9 @@ from lib_hellomeme.recipes.reenact import (
     reenact,
 )
 from lib_hellomeme.settings import Settings
-from lib_hellomeme.standalone.random_weights import write_networks
 from lib_hellomeme.unet.port import Call
 from tests.goldens_format import seeded
+from tests.random_weights import write_networks
 from tests.tiny import PORTS, WIDTHS, run_unet, uncond_cond
 
 KINDS = get_args(ExpressionKind)

@@ -10,7 +10,7 @@ import pytest
 
 from lib_hellomeme.standalone.checkpoint import StableDiffusion, load_checkpoint
 from lib_hellomeme.standalone.host import EmbeddedHost
-from lib_hellomeme.standalone.random_weights import write_checkpoint, write_networks
+from tests.random_weights import write_checkpoint, write_networks
 
 
 class Weights(NamedTuple):

@@ -15,8 +15,8 @@ from lib_hellomeme.checkpoints.load import read_state_dict
 from lib_hellomeme.errors import CheckpointError, HelloMemeError, MissingFileError
 from lib_hellomeme.standalone.checkpoint import PREDICTION_KEY, StableDiffusion, build_on_meta, load_checkpoint
 from lib_hellomeme.standalone.layout import TEXT, UNET, VAE, Structure, tensor_shapes, to_networks
-from lib_hellomeme.standalone.random_weights import NARROW, random_tensor, write_checkpoint
 from tests.goldens_format import seeded
+from tests.random_weights import NARROW, random_tensor, write_checkpoint
 from tests.standalone.test_layout import ldm_vae
 from tests.tiny import ldm_unet
 

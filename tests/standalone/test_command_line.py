@@ -8,7 +8,6 @@ from PIL import Image
 
 from lib_hellomeme.recipes.published import words_of
 from lib_hellomeme.settings import OPTION_FIELDS, Settings
-from lib_hellomeme.standalone import demo
 from lib_hellomeme.standalone.command_line import _chosen, _lora, _parser, main
 from lib_hellomeme.standalone.drawing import Drawing
 
@@ -118,16 +117,3 @@ def test_an_interrupt_is_one_line(monkeypatch, capsys):
 )
 def test_loras_and_their_weights(text, expected):
     assert _lora(text) == expected
-
-
-def test_the_demo_leaves_pictures_and_says_what_they_are(tmp_path, monkeypatch, capsys):
-    monkeypatch.setattr(demo, "SIDE", 128)
-    monkeypatch.setattr(demo, "WORLD", tmp_path)  # without weights
-    assert main(["demo", "--out", str(tmp_path)]) == 0
-    said = capsys.readouterr().out
-    assert "random" in said
-    assert str(tmp_path / "sheet.png") in said
-    names = {path.stem for path in tmp_path.glob("*.png")}
-    assert {"sheet", "reference", "reference_seen", "without_HelloMeme", "condition_mirrored"} <= names
-    results = {path.name: np.asarray(Image.open(path)).tobytes() for path in tmp_path.glob("result_*.png")}
-    assert len(set(results.values())) == 2

@@ -1,4 +1,4 @@
-"""The demo where there are weights of the drawn world: random ones here, so only the way to the pictures is tested."""
+"""The demo with random weights: only the way to the pictures is tested."""
 
 from __future__ import annotations
 
@@ -10,9 +10,9 @@ from PIL import Image
 
 from lib_hellomeme.face.procedural import make_track
 from lib_hellomeme.standalone import demo, drawn_demo
-from lib_hellomeme.standalone.random_weights import write_checkpoint, write_networks
-from lib_hellomeme.standalone.world import NEEDED, has_world
+from lib_hellomeme.standalone.world import NEEDED
 from lib_hellomeme.video.decode import open_video
+from tests.random_weights import write_checkpoint, write_networks
 
 
 @pytest.fixture
@@ -21,7 +21,6 @@ def world(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     write_checkpoint(folder / NEEDED[0])
     write_networks(folder)
     (folder / NEEDED[-1]).touch()  # measuring is not the demo's
-    assert has_world(folder)
     monkeypatch.setattr(demo, "WORLD", folder)
     shorter = {"PORTRAITS": (5,), "STEPS": 1, "VIDEO_STEPS": 1, "SECONDS": 0.3}
     for name, value in shorter.items():
@@ -39,14 +38,6 @@ def test_it_leaves_a_sheet_and_a_video_and_names_them(world: Path, tmp_path: Pat
     frames = [picture for picture, _ in open_video(video).frames()]
     assert len(frames) == 3
     assert frames[0].shape == (256, 768, 3)
-
-
-def test_without_weights_the_demo_says_that_it_draws_noise(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
-    asked = []
-    monkeypatch.setattr(demo, "WORLD", tmp_path)
-    monkeypatch.setattr(demo, "run_random_demo", lambda folder, photo, drivers: asked.append(folder))
-    demo.run_demo(tmp_path / "out")
-    assert asked == [tmp_path / "out"]
 
 
 def test_the_actor_of_the_video_makes_the_track_s_motions(monkeypatch: pytest.MonkeyPatch):

@@ -12,7 +12,7 @@ from lib_hellomeme.settings import Settings
 from lib_hellomeme.standalone import host as host_module
 from lib_hellomeme.standalone.drawing import Drawing
 from lib_hellomeme.standalone.host import PRECISIONS, EmbeddedHost, choose_device
-from lib_hellomeme.standalone.random_weights import write_checkpoint
+from tests.random_weights import write_checkpoint
 
 SMALL = Drawing("a woman", "a man", steps=2, cfg=3.0, seed=3, width=128, height=128)
 ON = Settings(enabled=True)

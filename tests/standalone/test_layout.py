@@ -9,7 +9,7 @@ import torch
 from torch import nn
 
 from lib_hellomeme.standalone.layout import TEXT, UNET, VAE, Structure, tensor_shapes
-from lib_hellomeme.standalone.random_weights import NARROW
+from tests.random_weights import NARROW
 from tests.tiny import ldm_unet
 
 

@@ -21,9 +21,9 @@ from lib_hellomeme.standalone.checkpoint import Part, StableDiffusion, load_chec
 from lib_hellomeme.standalone.drawing import Drawing, draw, encode_picture, encode_prompts
 from lib_hellomeme.standalone.host import EmbeddedHost
 from lib_hellomeme.standalone.lora import add_lora
-from lib_hellomeme.standalone.random_weights import write_checkpoint
 from lib_hellomeme.unet.diffusers import DiffusersPort
 from tests.goldens_format import seeded
+from tests.random_weights import write_checkpoint
 
 SMALL = Drawing("a woman", "a man", steps=2, cfg=3.0, seed=3, width=128, height=128)
 TEXT = "lora_te_text_model_encoder_layers_1_mlp_fc1"

@@ -13,8 +13,8 @@ from lib_hellomeme.standalone.checkpoint import PREDICTION_KEY
 from lib_hellomeme.standalone.command_line import main
 from lib_hellomeme.standalone.layout import TEXT, tensor_shapes
 from lib_hellomeme.standalone.prompts import tokenize
-from lib_hellomeme.standalone.random_weights import NARROW, write_checkpoint
 from lib_hellomeme.standalone.webui_config import write_config
+from tests.random_weights import NARROW, write_checkpoint
 
 
 @pytest.fixture(scope="module")

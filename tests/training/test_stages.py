@@ -43,7 +43,7 @@ from lib_hellomeme.training.command import STAGES
 from lib_hellomeme.training.control import begin_projection
 from lib_hellomeme.training.control_base import DRAWINGS, begin_base, draw, maps_of
 from lib_hellomeme.training.data import Request
-from lib_hellomeme.training.diffusion import STEPS, seeded, velocity, velocity_loss
+from lib_hellomeme.training.diffusion import STEPS, latents_loss, seeded, velocity, velocity_loss
 from lib_hellomeme.training.faces import face_state, random_face
 from lib_hellomeme.training.joint import CONTRAST, PURE, JointStage, pairs_loss
 from lib_hellomeme.training.loop import Recipe, Run, mixed_precision
@@ -62,6 +62,7 @@ from lib_hellomeme.training.reference import (
     timesteps_at,
     write_reference,
 )
+from lib_hellomeme.training.refine import RefineStage
 from lib_hellomeme.training.style import LowRank, attach_lora
 from lib_hellomeme.unet.diffusers import DiffusersPort
 from lib_hellomeme.unet.port import Call, Rows
@@ -131,7 +132,7 @@ def test_everything_exported_is_half_precision_and_small(folder: Path) -> None:
     assert sum(file.stat().st_size for file in files) < 75e6
 
 
-@pytest.mark.parametrize("stage", ["vae", "control_base", "control", "reference", "joint", "motion"])
+@pytest.mark.parametrize("stage", ["vae", "control_base", "control", "reference", "joint", "refine", "motion"])
 def test_resumed_stages_are_the_same_bit_for_bit(
     stage: str, folder: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -367,6 +368,43 @@ def test_joint_sees_two_expressions_of_a_person_written_in_another_pose(folder: 
     assert not any(value.requires_grad for value in stage.adapters.control.base.parameters())
 
 
+def test_refine_takes_pairs_and_single_people_in_turn(folder: Path) -> None:
+    short = replace(recipe("refine"), batch=12, steps=100)
+    stage = RefineStage(short, work(folder), command.TOOLS)
+    paired, single = stage.batch(short, 0), stage.batch(short, 1)
+    assert (paired.people[::2] == paired.people[1::2]).all()
+    assert (paired.views[::2] + 1 == paired.views[1::2]).all()
+    assert torch.equal(paired.noise[::2], paired.noise[1::2])
+    assert not torch.equal(single.noise[::2], single.noise[1::2])
+    assert single.call.timestep.min() >= FIRST_TIMESTEP > paired.call.timestep.min()
+    for batch in (paired, single):
+        pure = batch.call.timestep == STEPS - 1
+        assert pure.any()
+        assert torch.equal(batch.call.sample[pure], batch.noise[pure])
+        assert not (batch.call.sample[~pure] == batch.noise[~pure]).any()
+    assert (stage.error_at(0), stage.error_at(1)) == (pairs_loss, latents_loss)
+
+
+def test_refine_shows_the_person_in_another_pose(folder: Path) -> None:
+    stage = RefineStage(recipe("refine"), work(folder), command.TOOLS)
+    for step, views, shown in ((0, (2, 3), (0, 0)), (0, (0, 1), (2, 2)), (1, (1, 2), (2, 0))):
+        batch = stage.batch(recipe("refine"), step)._replace(people=np.array([1, 1]), views=np.array(views))
+        batch = batch._replace(call=replace(batch.call, rows=Rows((False, False))))
+        _, bank, _ = stage.given(batch, step)
+        written = Call(
+            stage.pool.latents[[1, 1], shown].float(),
+            torch.zeros(2, dtype=torch.long),
+            stage.model.text_encoder(stage.empty[None]).last_hidden_state.expand(2, -1, -1),
+            batch.call.rows,
+        )
+        own = heads_of(stage.pool, np.array([1, 1]), np.array(shown), torch.tensor([False, False]), 64)
+        for site, hidden in write_reference(stage.port, stage.adapters, written, own).items():
+            torch.testing.assert_close(bank[site], hidden, rtol=2e-3, atol=2e-3)
+    trained = {name.split(".")[0] for name, value in stage.networks.named_parameters() if value.requires_grad}
+    assert trained == {"0", "1"}  # the reference network and what its codes are read by
+    assert not any(value.requires_grad for value in stage.adapters.control.parameters())
+
+
 def test_differences_in_pairs_count_more() -> None:
     generator = seeded(0)
     predicted, latents, noise = (torch.randn(4, 4, 8, 8, generator=generator) for _ in range(3))
@@ -487,12 +525,13 @@ def test_stages_ask_for_what_comes_before_them(tmp_path: Path) -> None:
         command.run(arguments("base", tmp_path))
     with pytest.raises(MissingFileError, match="drawn-people"):
         command.run(arguments("control", tmp_path))
-    with pytest.raises(MissingFileError, match=r"hm5c_reference\.safetensors: train the stage joint first"):
+    with pytest.raises(MissingFileError, match=r"hm5c_reference\.safetensors: train the stage refine first"):
         load_adapters(tmp_path, torch.device("cpu"))
     with pytest.raises(MissingFileError, match=r"reference holds no .*: train the stage reference first"):
         load_adapters(tmp_path, torch.device("cpu"), stages=BEFORE)
-    with pytest.raises(SettingsError, match="must be even"):
-        command.run(arguments("joint", tmp_path, batch=3))
+    for stage in ("joint", "refine"):
+        with pytest.raises(SettingsError, match=f"{stage} must be even"):
+            command.run(arguments(stage, tmp_path, batch=3))
     with pytest.raises(SettingsError, match="multiple of 64"):
         command.run(arguments("vae", tmp_path, size=100))
     for name, words in (("people", "one person"), ("steps", "--steps"), ("batch", "--batch"), ("rate", "--rate")):

@@ -21,12 +21,12 @@ from lib_hellomeme.checkpoints.load import placed
 from lib_hellomeme.face.track import FaceFrame
 from lib_hellomeme.recipes.hellomeme import Reenactment
 from lib_hellomeme.recipes.reenact import controls, load_networks
-from lib_hellomeme.standalone.random_weights import write_networks
 from lib_hellomeme.unet.diffusers import DiffusersPort
 from lib_hellomeme.unet.ldm import LdmPort
 from lib_hellomeme.unet.port import Call, Port
 from tests import tiny
 from tests.goldens_format import seeded
+from tests.random_weights import write_networks
 from tests.tiny import CONTEXT_WIDTH, WIDTHS, diffusers_unet, forge_port, ldm_unet, run_unet, uncond_cond
 
 STORED = torch.float8_e4m3fn

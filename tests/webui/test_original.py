@@ -22,11 +22,11 @@ from lib_hellomeme.settings import Settings
 from lib_hellomeme.standalone.checkpoint import StableDiffusion, load_checkpoint
 from lib_hellomeme.standalone.drawing import encode_picture
 from lib_hellomeme.standalone.prompts import chunk_tokens, encode_prompt, tokenize
-from lib_hellomeme.standalone.random_weights import write_checkpoint
 from lib_hellomeme.unet.diffusers import DiffusersPort
 from lib_hellomeme.unet.port import Call, Port
 from lib_hellomeme.webui import a1111, original
 from tests.goldens_format import seeded
+from tests.random_weights import write_checkpoint
 from tests.tiny import ldm_unet, uncond_cond
 
 PROMPTS = {"cond": ["a woman, smiling"], "uncond": ["a man"]}

@@ -11,8 +11,8 @@ import pytest
 
 from lib_hellomeme.errors import HelloMemeError
 from lib_hellomeme.settings import Settings
-from lib_hellomeme.standalone.random_weights import write_networks
 from lib_hellomeme.webui import weights
+from tests.random_weights import write_networks
 
 
 @pytest.fixture

@@ -1,4 +1,4 @@
-"""Checkpoints with seeded random weights in the published formats: for tests, and for a demo without downloads.
+"""Checkpoints with seeded random weights in the published formats.
 
 What they draw is noise. What they prove is the way from files to a picture.
 """

@@ -1,0 +1,55 @@
+"""The stage `refine`: the reference network alone once more, beside control that knows expressions by now.
+
+In the stage `joint` expressions were won at the price of looks: half of what the reference stage had taken from the
+identity error came back. Steps in turn are those of either stage: rows in pairs, whose difference tells expressions
+apart, and rows of as many people as there are, for the looks. With control as it stays, references are written once.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from pathlib import Path
+
+from torch import Tensor, nn
+
+from lib_hellomeme.training.adapters import REFERENCE_FILE, Batch, Error, load_adapters
+from lib_hellomeme.training.beginnings import rates_by_size
+from lib_hellomeme.training.joint import check_pairs, pairs_loss, with_pure_noise
+from lib_hellomeme.training.loop import Recipe, Run, save_network
+from lib_hellomeme.training.models import Adapters, CheckpointTools
+from lib_hellomeme.training.reference import ReferenceStage, last_layers
+
+LAST_LAYERS = 3.0  # how much faster the layers that add to the UNet learn, which have grown by now
+PURE = 900  # rows at this timestep and above are as drawing begins
+
+
+class RefineStage(ReferenceStage):
+    a_pose = 2
+
+    def __init__(self, recipe: Recipe, run: Run, tools: CheckpointTools) -> None:
+        check_pairs(recipe)
+        super().__init__(recipe, run, tools)
+
+    def before(self) -> Adapters:
+        return load_adapters(self.run.folder, self.run.device, stages={REFERENCE_FILE: "joint"})
+
+    def begin(self) -> Mapping[nn.Parameter, float]:
+        return rates_by_size(self.reference, dict.fromkeys(last_layers(self.reference), LAST_LAYERS))
+
+    def together(self, step: int) -> int:
+        return 1 if step % 2 else self.a_pose
+
+    def timesteps(self, step: int, timestep: Tensor) -> Tensor:
+        return super().timesteps(step, timestep) if step % 2 else timestep
+
+    def batch(self, recipe: Recipe, step: int) -> Batch:
+        return with_pure_noise(super().batch(recipe, step), PURE)
+
+    def error_at(self, step: int) -> Error:
+        return self.error if step % 2 else pairs_loss
+
+    def export(self) -> list[Path]:
+        """The published file's tensors, float16."""
+        path = self.run.folder / f"{REFERENCE_FILE}.safetensors"
+        save_network(path, self.reference)
+        return [path]
