@@ -15,7 +15,7 @@ from lib_hellomeme.training.base import BaseStage
 from lib_hellomeme.training.control import ControlStage
 from lib_hellomeme.training.control_base import ControlBaseStage
 from lib_hellomeme.training.joint import JointStage
-from lib_hellomeme.training.loop import Recipe, Run, Stage, train
+from lib_hellomeme.training.loop import Recipe, Run, Stage, keep_freed_memory, train
 from lib_hellomeme.training.measuring import MeasureStage
 from lib_hellomeme.training.models import CheckpointTools
 from lib_hellomeme.training.motion import AnimateDiffStage, MotionStage
@@ -90,6 +90,7 @@ def run(arguments: argparse.Namespace, tools: CheckpointTools) -> None:
         half=device != "cpu" if arguments.half is None else arguments.half,
     )
     work.folder.mkdir(parents=True, exist_ok=True)
+    keep_freed_memory()  # before people are drawn: the VAE encodes them
     for path in train(stage.build(recipe, work, tools), recipe, work):
         print(path)
 

@@ -101,7 +101,6 @@ def train(stage: Stage, recipe: Recipe, run: Run) -> list[Path]:
 
     Raises CheckpointError where the folder holds a run of another recipe.
     """
-    keep_freed_memory()
     folder = run.folder / recipe.stage
     folder.mkdir(parents=True, exist_ok=True)
     networks = stage.networks.to(run.device).train()
