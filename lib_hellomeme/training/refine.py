@@ -1,8 +1,8 @@
 """The stage `refine`: the reference network alone once more, beside control that knows expressions by now.
 
-In the stage `joint` expressions were won at the price of looks: half of what the reference stage had taken from the
-identity error came back. Steps in turn are those of either stage: rows in pairs, whose difference tells expressions
-apart, and rows of as many people as there are, for the looks. With control as it stays, references are written once.
+In the stage `joint` expressions were won at the price of looks (see CONTRAST in training/joint.py). Steps are in turn
+those of either stage: rows in pairs, whose difference tells expressions apart, and rows of as many people, for the
+looks. With control as it stays, references are written once.
 """
 
 from __future__ import annotations
@@ -23,6 +23,11 @@ LAST_LAYERS = 3.0  # how much faster the layers that add to the UNet learn, whic
 PURE = 900  # rows at this timestep and above are as drawing begins
 
 
+def in_pairs(step: int) -> bool:
+    """Whether the step is one of `joint`'s kind."""
+    return step % 2 == 0
+
+
 class RefineStage(ReferenceStage):
     a_pose = 2
 
@@ -37,16 +42,16 @@ class RefineStage(ReferenceStage):
         return rates_by_size(self.reference, dict.fromkeys(last_layers(self.reference), LAST_LAYERS))
 
     def together(self, step: int) -> int:
-        return 1 if step % 2 else self.a_pose
+        return self.a_pose if in_pairs(step) else 1
 
     def timesteps(self, step: int, timestep: Tensor) -> Tensor:
-        return super().timesteps(step, timestep) if step % 2 else timestep
+        return timestep if in_pairs(step) else super().timesteps(step, timestep)
 
     def batch(self, recipe: Recipe, step: int) -> Batch:
         return with_pure_noise(super().batch(recipe, step), PURE)
 
     def error_at(self, step: int) -> Error:
-        return self.error if step % 2 else pairs_loss
+        return pairs_loss if in_pairs(step) else self.error
 
     def export(self) -> list[Path]:
         """The published file's tensors, float16."""
