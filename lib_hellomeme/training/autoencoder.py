@@ -13,7 +13,7 @@ from torch import Tensor
 
 from lib_hellomeme.errors import MissingFileError
 from lib_hellomeme.training.beginnings import begin_with_colours
-from lib_hellomeme.training.data import Person, Request, draw_people, feature_weights
+from lib_hellomeme.training.data import Person, Request, counted, draw_people, feature_weights
 from lib_hellomeme.training.diffusion import seeded
 from lib_hellomeme.training.loop import EVEN_RATES, Recipe, Run, replacing
 from lib_hellomeme.training.models import new_vae, normalise_latents, without_silent_resnets
@@ -40,9 +40,8 @@ class VaeStage:
         torch.manual_seed(recipe.seed)
         self.recipe, self.run, self.rates = recipe, run, EVEN_RATES
         self.networks = begin_with_colours(without_silent_resnets(new_vae()))
-        print(f"drawing {recipe.people} people", flush=True)
         request = Request(recipe.seed, recipe.size, views=1, comic=True)
-        self.people = list(draw_people(request, range(recipe.people), run.workers))
+        self.people = list(counted(draw_people(request, range(recipe.people), run.workers), recipe.people))
 
     def loss(self, step: int) -> Tensor:
         cropped = step < CROPPED * self.recipe.steps

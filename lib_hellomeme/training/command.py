@@ -14,6 +14,7 @@ from lib_hellomeme.training.autoencoder import VaeStage
 from lib_hellomeme.training.base import BaseStage
 from lib_hellomeme.training.control import ControlStage
 from lib_hellomeme.training.control_base import ControlBaseStage
+from lib_hellomeme.training.finish import FinishStage
 from lib_hellomeme.training.joint import JointStage
 from lib_hellomeme.training.loop import Recipe, Run, Stage, keep_freed_memory, train
 from lib_hellomeme.training.measuring import MeasureStage
@@ -42,6 +43,7 @@ STAGES: dict[str, StageDefaults] = {
     "reference": StageDefaults(ReferenceStage, 8000, 12, 0.012),
     "joint": StageDefaults(JointStage, 4000, 12, 0.004),
     "refine": StageDefaults(RefineStage, 10000, 12, 0.005, people=2000),
+    "finish": StageDefaults(FinishStage, 7500, 12, 0.004, people=2000),
     "style": StageDefaults(StyleStage, 1000, 16, 1e-3, people=500),
     "motion": StageDefaults(MotionStage, 6000, 2, 3e-4),
     "animatediff": StageDefaults(AnimateDiffStage, 6000, 2, 3e-4),

@@ -27,7 +27,7 @@ from lib_hellomeme.networks.expression import ARKIT_SCALE
 from lib_hellomeme.training.adapters import CONTROL_BASE_FILE, Heads
 from lib_hellomeme.training.autoencoder import UNSEEN
 from lib_hellomeme.training.beginnings import queries_and_keys, rates_by_size, unit_outputs
-from lib_hellomeme.training.data import Person, Request, draw_people
+from lib_hellomeme.training.data import Person, Request, counted, draw_people
 from lib_hellomeme.training.diffusion import seeded
 from lib_hellomeme.training.faces import random_face
 from lib_hellomeme.training.identity import Identity
@@ -87,7 +87,6 @@ class ControlBaseStage:
         torch.manual_seed(recipe.seed)
         self.recipe, self.run = recipe, run
         count = VIEWS_A_PERSON * recipe.people
-        print(f"drawing a person {count} times", flush=True)
         self.heads, pictures = draw(Request(recipe.seed, recipe.size, DRAWINGS), count, run.workers)
         self.unseen, self.truth = draw(Request(recipe.seed + UNSEEN, recipe.size, DRAWINGS), SHOWN, 0)
         self.mean = pictures.mean(dim=0)  # 15 h w
@@ -145,7 +144,7 @@ def draw(request: Request, count: int, workers: int) -> tuple[Heads, Tensor]:
     rest, and what each of PARTS changes in that."""
     side = (request.size // SMALLER, request.size // SMALLER)
     conditions, expressions, drawings = [], [], []
-    for person in draw_people(request, range(count), workers, draw_model):
+    for person in counted(draw_people(request, range(count), workers, draw_model), count):
         face = person.faces[-1]
         conditions.append(condition_input(face.rotation, face.translation, request.size, request.size))
         expressions.append(face.coefficients)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import multiprocessing
 import os
+import sys
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from concurrent.futures import Future, ProcessPoolExecutor
 from contextlib import contextmanager
@@ -14,6 +15,7 @@ from typing import NamedTuple
 
 import cv2
 import numpy as np
+from tqdm import tqdm
 
 from lib_hellomeme.face.track import FaceFrame
 from lib_hellomeme.training.faces import random_face
@@ -87,6 +89,11 @@ def draw_people(
                 yield person
         finally:
             pool.shutdown(cancel_futures=True)
+
+
+def counted(people: Iterable[Person], count: int) -> Iterable[Person]:
+    """The same people, with a line that tells how many of so many have come and how long the others will take."""
+    return tqdm(people, "Drawing people", count, file=sys.stderr, unit=" people", mininterval=5.0)
 
 
 @contextmanager

@@ -10,7 +10,7 @@ person, by far the most of it, is the same in both.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
 
@@ -76,16 +76,23 @@ class JointStage(AdapterStage):
     error = staticmethod(pairs_loss)
     caption_drop = reference.CAPTION_DROP
     a_pose = 2
+    stages: Mapping[str, str] = BEFORE
+    """Whose networks go on."""
 
     def __init__(self, recipe: Recipe, run: Run, tools: CheckpointTools) -> None:
         check_pairs(recipe)
         super().__init__(recipe, run, tools)
-        self.adapters = load_adapters(run.folder, run.device, stages=BEFORE)
-        shown, projection = self.adapters.reference, self.adapters.control.projection
-        self.networks = nn.ModuleList([shown, projection]).requires_grad_(True)
-        last = dict.fromkeys((*reference.last_layers(shown), *control.last_layers(projection)), LAST_LAYERS)
-        slower = {parameter: REFERENCE * rate for parameter, rate in rates_by_size(shown, last).items()}
-        self.rates = {**slower, **rates_by_size(projection, last)}
+        self.adapters = load_adapters(run.folder, run.device, stages=self.stages)
+        self.reference, self.projection = self.adapters.reference, self.adapters.control.projection
+        self.networks = nn.ModuleList([self.reference, self.projection]).requires_grad_(True)
+        self.rates = self.begin()
+
+    def begin(self) -> Mapping[nn.Parameter, float]:
+        """Learning rates."""
+        last = (*reference.last_layers(self.reference), *control.last_layers(self.projection))
+        faster = dict.fromkeys(last, LAST_LAYERS)
+        slower = {parameter: REFERENCE * rate for parameter, rate in rates_by_size(self.reference, faster).items()}
+        return {**slower, **rates_by_size(self.projection, faster)}
 
     def batch(self, recipe: Recipe, step: int) -> Batch:
         return with_pure_noise(super().batch(recipe, step), PURE)
@@ -114,11 +121,12 @@ class JointStage(AdapterStage):
         return reference.reenactment(self.port, self.adapters, self.model.vae, person, self.run.device)
 
     def export(self) -> list[Path]:
-        """The published files' tensors, float16: control's projection is as users have it, the reference goes on."""
-        paths = [
-            self.run.folder / self.recipe.stage / f"{REFERENCE_FILE}.safetensors",
-            self.run.folder / f"{CONTROL_PROJECTION_FILE}.safetensors",
-        ]
-        for path, network in zip(paths, (self.adapters.reference, self.adapters.control.projection), strict=True):
+        """The published files' tensors, float16, for the stages that follow."""
+        return self.save(self.run.folder / self.recipe.stage)
+
+    def save(self, folder: Path) -> list[Path]:
+        networks = {REFERENCE_FILE: self.reference, CONTROL_PROJECTION_FILE: self.projection}
+        paths = [folder / f"{name}.safetensors" for name in networks]
+        for path, network in zip(paths, networks.values(), strict=True):
             save_network(path, network)
         return paths

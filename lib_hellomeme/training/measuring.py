@@ -15,7 +15,7 @@ from torch import Tensor
 from lib_hellomeme.face.track import ARKIT_INDEX, ARKIT_NAMES
 from lib_hellomeme.training.autoencoder import UNSEEN, unseen_people
 from lib_hellomeme.training.base import CHECKPOINT
-from lib_hellomeme.training.data import Person, Request, draw_people
+from lib_hellomeme.training.data import Person, Request, counted, draw_people
 from lib_hellomeme.training.diffusion import seeded
 from lib_hellomeme.training.loop import EVEN_RATES, Recipe, Run, save_network
 from lib_hellomeme.training.measure import MeasuringNetwork, fit_size, measuring_loss, own_error
@@ -41,8 +41,8 @@ class MeasureStage:
         self.recipe, self.run, self.rates = recipe, run, EVEN_RATES
         self.networks = MeasuringNetwork()
         count = TIMES * recipe.people * recipe.views
-        print(f"drawing {count} people", flush=True)
-        self.people = list(draw_people(Request(recipe.seed, recipe.size, views=1), range(count), run.workers))
+        request = Request(recipe.seed, recipe.size, views=1)
+        self.people = list(counted(draw_people(request, range(count), run.workers), count))
         pictures = [person.pictures for person in self.people[: math.ceil(count * REBUILT)]]
         self.rebuilt = through(tools.read(run.folder / CHECKPOINT).vae.to(run.device), np.concatenate(pictures))
 

@@ -15,7 +15,7 @@ from safetensors import safe_open
 from safetensors.torch import load_file, save_file
 from torch import Tensor
 
-from lib_hellomeme.training.data import Person, Request, draw_people, draw_person
+from lib_hellomeme.training.data import Person, Request, counted, draw_people, draw_person
 from lib_hellomeme.training.loop import replacing
 from lib_hellomeme.training.models import LATENT_SCALE, without_silent_resnets
 
@@ -47,11 +47,9 @@ def make_pool(
     weights = zlib.crc32(b"".join(value.cpu().numpy().tobytes() for value in vae.state_dict().values()))
     made_of = json.dumps({**request._asdict(), "people": people, "vae": weights})
     if not path.is_file() or _made_of(path) != made_of:
-        print(f"drawing {people} people in {request.views} views", flush=True)
         lighter = without_silent_resnets(vae)
-        records = [
-            _record(person, lighter, tokens) for person in draw_people(request, range(people), workers, draw_one)
-        ]
+        drawn = counted(draw_people(request, range(people), workers, draw_one), people)
+        records = [_record(person, lighter, tokens) for person in drawn]
         stacked = {name: torch.stack([record[name] for record in records]) for name in records[0]}
         with replacing(path) as temporary:
             save_file(stacked, temporary, {"made_of": made_of})

@@ -8,14 +8,13 @@ looks. With control as it stays, references are written once.
 from __future__ import annotations
 
 from collections.abc import Mapping
-from pathlib import Path
 
 from torch import Tensor, nn
 
-from lib_hellomeme.training.adapters import REFERENCE_FILE, Batch, Error, load_adapters
+from lib_hellomeme.training.adapters import CONTROL_PROJECTION_FILE, REFERENCE_FILE, Batch, Error, load_adapters
 from lib_hellomeme.training.beginnings import rates_by_size
 from lib_hellomeme.training.joint import check_pairs, pairs_loss, with_pure_noise
-from lib_hellomeme.training.loop import Recipe, Run, save_network
+from lib_hellomeme.training.loop import Recipe, Run
 from lib_hellomeme.training.models import Adapters, CheckpointTools
 from lib_hellomeme.training.reference import ReferenceStage, last_layers
 
@@ -36,7 +35,8 @@ class RefineStage(ReferenceStage):
         super().__init__(recipe, run, tools)
 
     def before(self) -> Adapters:
-        return load_adapters(self.run.folder, self.run.device, stages={REFERENCE_FILE: "joint"})
+        stages = dict.fromkeys((REFERENCE_FILE, CONTROL_PROJECTION_FILE), "joint")
+        return load_adapters(self.run.folder, self.run.device, stages=stages)
 
     def begin(self) -> Mapping[nn.Parameter, float]:
         return rates_by_size(self.reference, dict.fromkeys(last_layers(self.reference), LAST_LAYERS))
@@ -52,9 +52,3 @@ class RefineStage(ReferenceStage):
 
     def error_at(self, step: int) -> Error:
         return pairs_loss if in_pairs(step) else self.error
-
-    def export(self) -> list[Path]:
-        """The published file's tensors, float16."""
-        path = self.run.folder / f"{REFERENCE_FILE}.safetensors"
-        save_network(path, self.reference)
-        return [path]

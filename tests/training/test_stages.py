@@ -45,6 +45,7 @@ from lib_hellomeme.training.control_base import DRAWINGS, begin_base, draw, maps
 from lib_hellomeme.training.data import Request
 from lib_hellomeme.training.diffusion import STEPS, latents_loss, seeded, velocity, velocity_loss
 from lib_hellomeme.training.faces import face_state, random_face
+from lib_hellomeme.training.finish import FinishStage
 from lib_hellomeme.training.joint import CONTRAST, PURE, JointStage, pairs_loss
 from lib_hellomeme.training.loop import Recipe, Run, mixed_precision
 from lib_hellomeme.training.measure import load_measuring_network
@@ -132,7 +133,9 @@ def test_everything_exported_is_half_precision_and_small(folder: Path) -> None:
     assert sum(file.stat().st_size for file in files) < 75e6
 
 
-@pytest.mark.parametrize("stage", ["vae", "control_base", "control", "reference", "joint", "refine", "motion"])
+@pytest.mark.parametrize(
+    "stage", ["vae", "control_base", "control", "reference", "joint", "refine", "finish", "motion"]
+)
 def test_resumed_stages_are_the_same_bit_for_bit(
     stage: str, folder: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -405,6 +408,21 @@ def test_refine_shows_the_person_in_another_pose(folder: Path) -> None:
     assert not any(value.requires_grad for value in stage.adapters.control.parameters())
 
 
+def test_finish_goes_on_with_both_networks_where_little_noise_is_left(folder: Path) -> None:
+    stage = FinishStage(recipe("finish"), work(folder), command.TOOLS)
+    for part, source in ((stage.reference, "refine/hm5c_reference"), (stage.projection, "joint/hm5c_control_proj")):
+        tensors = load_file(folder / f"{source}.safetensors")
+        assert all(torch.equal(value, tensors[name].float()) for name, value in part.state_dict().items())
+    timesteps = stage.timesteps(0, torch.arange(STEPS))
+    assert timesteps[0] == 0
+    assert timesteps[-1] < STEPS
+    assert (timesteps.diff() >= 0).all()
+    shares = [(timesteps < 300).float().mean().item(), (timesteps >= 850).float().mean().item()]
+    assert shares == pytest.approx([0.45, 0.10], abs=0.01)
+    exported = {path.relative_to(folder).as_posix() for path in stage.export()}
+    assert exported == {"hm5c_reference.safetensors", "hm5c_control_proj.safetensors"}
+
+
 def test_differences_in_pairs_count_more() -> None:
     generator = seeded(0)
     predicted, latents, noise = (torch.randn(4, 4, 8, 8, generator=generator) for _ in range(3))
@@ -525,11 +543,11 @@ def test_stages_ask_for_what_comes_before_them(tmp_path: Path) -> None:
         command.run(arguments("base", tmp_path))
     with pytest.raises(MissingFileError, match="drawn-people"):
         command.run(arguments("control", tmp_path))
-    with pytest.raises(MissingFileError, match=r"hm5c_reference\.safetensors: train the stage refine first"):
+    with pytest.raises(MissingFileError, match=r"hm5c_reference\.safetensors: train the stage finish first"):
         load_adapters(tmp_path, torch.device("cpu"))
     with pytest.raises(MissingFileError, match=r"reference holds no .*: train the stage reference first"):
         load_adapters(tmp_path, torch.device("cpu"), stages=BEFORE)
-    for stage in ("joint", "refine"):
+    for stage in ("joint", "refine", "finish"):
         with pytest.raises(SettingsError, match=f"{stage} must be even"):
             command.run(arguments(stage, tmp_path, batch=3))
     with pytest.raises(SettingsError, match="multiple of 64"):
