@@ -98,6 +98,7 @@ def draw(
     return decode_latents(model.vae, latents)
 
 
+@torch.inference_mode()
 def decode_latents(vae: Any, latents: Tensor) -> np.ndarray:
     """Scaled latents (1, 4, h, w) to RGB uint8 (8h, 8w, 3), cut off and not rounded, as the webuis do."""
     decoded = vae.decode((latents / LATENT_SCALE).to(vae.dtype)).sample.float()

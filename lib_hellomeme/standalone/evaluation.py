@@ -22,7 +22,7 @@ from lib_hellomeme.face.track import ARKIT_INDEX, ARKIT_NAMES, FaceFrame, FaceTr
 from lib_hellomeme.recipes.reenact import Portrait, Seen
 from lib_hellomeme.recipes.reference import ReferenceUnits, Unit
 from lib_hellomeme.settings import Settings
-from lib_hellomeme.standalone.drawing import Drawing, draw, encode_picture
+from lib_hellomeme.standalone.drawing import Drawing, decode_latents, draw, encode_picture
 from lib_hellomeme.standalone.host import EmbeddedHost
 from lib_hellomeme.training.diffusion import signal_power
 from lib_hellomeme.training.faces import random_face
@@ -41,8 +41,9 @@ from lib_hellomeme.unet.port import AnyTap, Call
 
 EVALUATION = 0x5EED  # beside the seed: these people are in no training set
 TRUTH = "rendered truth"  # the wanted picture itself: what measuring makes of a perfect answer
+REBUILT = "truth through the VAE"  # the best that any UNet could do
 FULL, NO_REFERENCE, NO_CONTROL, TEXT = "HelloMeme", "reference off", "control off", "text alone"
-VARIANTS = (TRUTH, FULL, NO_REFERENCE, NO_CONTROL, TEXT)
+VARIANTS = (TRUTH, REBUILT, FULL, NO_REFERENCE, NO_CONTROL, TEXT)
 
 
 @dataclass(frozen=True)
@@ -89,6 +90,9 @@ class Artist:
         """RGB uint8 (size, size, 3): the case as one of VARIANTS."""
         if name == TRUTH:
             return case.wanted.picture
+        if name == REBUILT:
+            vae = self.host.model.vae
+            return self._drawn(decode_latents(vae, encode_picture(vae, case.wanted.picture)))
         if name == TEXT:
             return self.text(case, case.who.caption)
         return self.reenact(case, control=name != NO_CONTROL, reference_weight=float(name != NO_REFERENCE))

@@ -50,6 +50,8 @@ STAGES: dict[str, StageDefaults] = {
     "measure": StageDefaults(MeasureStage, 5000, 32, 2e-3),
 }  # in the order in which they need each other's files
 
+OWN = ("steps", "batch", "rate", "people")  # what each stage has a value of its own for
+
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("stage", choices=tuple(STAGES), help="what to train, in this order")
@@ -71,16 +73,9 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 def run(arguments: argparse.Namespace, tools: CheckpointTools) -> None:
     """Train one stage, or go on with it; names the files it has written. Raises SettingsError and CheckpointError."""
     stage = STAGES[arguments.stage]
-    recipe = Recipe(
-        stage=arguments.stage,
-        steps=stage.steps if arguments.steps is None else arguments.steps,
-        seed=arguments.seed,
-        size=arguments.size,
-        batch=stage.batch if arguments.batch is None else arguments.batch,
-        people=stage.people if arguments.people is None else arguments.people,
-        views=arguments.views,
-        rate=stage.rate if arguments.rate is None else arguments.rate,
-    )
+    asked = {name: getattr(arguments, name) for name in OWN}
+    own = {name: getattr(stage, name) if value is None else value for name, value in asked.items()}
+    recipe = Recipe(arguments.stage, seed=arguments.seed, size=arguments.size, views=arguments.views, **own)
     _check(recipe)
     device = arguments.device or ("cuda" if torch.cuda.is_available() else "cpu")
     work = Run(

@@ -419,6 +419,7 @@ def test_finish_goes_on_with_both_networks_where_little_noise_is_left(folder: Pa
     assert (timesteps.diff() >= 0).all()
     shares = [(timesteps < 300).float().mean().item(), (timesteps >= 850).float().mean().item()]
     assert shares == pytest.approx([0.45, 0.10], abs=0.01)
+    assert torch.equal(stage.timesteps(1, torch.arange(STEPS)), torch.arange(STEPS))
     exported = {path.relative_to(folder).as_posix() for path in stage.export()}
     assert exported == {"hm5c_reference.safetensors", "hm5c_control_proj.safetensors"}
 
