@@ -19,6 +19,7 @@ from lib_hellomeme.training.models import Adapters, CheckpointTools
 from lib_hellomeme.training.reference import ReferenceStage, last_layers
 
 LAST_LAYERS = 3.0  # how much faster the layers that add to the UNet learn, which have grown by now
+BEFORE = {REFERENCE_FILE: "joint", CONTROL_PROJECTION_FILE: "joint"}
 PURE = 900  # rows at this timestep and above are as drawing begins
 
 
@@ -35,8 +36,7 @@ class RefineStage(ReferenceStage):
         super().__init__(recipe, run, tools)
 
     def before(self) -> Adapters:
-        stages = dict.fromkeys((REFERENCE_FILE, CONTROL_PROJECTION_FILE), "joint")
-        return load_adapters(self.run.folder, self.run.device, stages=stages)
+        return load_adapters(self.run.folder, self.run.device, stages=BEFORE)
 
     def begin(self) -> Mapping[nn.Parameter, float]:
         return rates_by_size(self.reference, dict.fromkeys(last_layers(self.reference), LAST_LAYERS))
