@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 import re
+import sys
 from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -11,6 +12,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 import torch
 from torch import Tensor
+from tqdm import tqdm
 
 from lib_hellomeme.face.track import ARKIT_INDEX, ARKIT_NAMES
 from lib_hellomeme.training.autoencoder import UNSEEN, unseen_people
@@ -27,14 +29,15 @@ if TYPE_CHECKING:
 
 FILE = "measure.safetensors"
 TIMES = 8  # as many people as others see views: with fewer, brows are learned by heart (0.80 on them, 0.46 on others)
-REBUILT = 0.03  # share of the people that are there as the VAE rebuilds them, too
+REBUILT = 1 / 6  # share of the people that are there as the VAE rebuilds them, too
+FROM_THE_VAE = 0.5  # share of a batch that are such
 SIDES = {"Left": "Right", "Right": "Left"}
 MIRROR = [ARKIT_INDEX[re.sub("Left$|Right$", lambda side: SIDES[side[0]], name)] for name in ARKIT_NAMES]
 
 
 class MeasureStage:
-    """Renderings with a little noise, half of them mirrored, and a quarter of each batch through the VAE, because what
-    is drawn has been through it."""
+    """Renderings with a little noise, half of them mirrored, and half of each batch through the VAE, because what is
+    drawn has been through it."""
 
     def __init__(self, recipe: Recipe, run: Run, tools: CheckpointTools) -> None:
         torch.manual_seed(recipe.seed)
@@ -44,11 +47,12 @@ class MeasureStage:
         request = Request(recipe.seed, recipe.size, views=1)
         self.people = list(counted(draw_people(request, range(count), run.workers), count))
         pictures = [person.pictures for person in self.people[: math.ceil(count * REBUILT)]]
-        self.rebuilt = through(tools.read(run.folder / CHECKPOINT).vae.to(run.device), np.concatenate(pictures))
+        with run.precision():
+            self.rebuilt = through(tools.read(run.folder / CHECKPOINT).vae.to(run.device), np.concatenate(pictures))
 
     def loss(self, step: int) -> Tensor:
         choose = np.random.default_rng([self.recipe.seed, step])
-        part = math.ceil(self.recipe.batch / 4)
+        part = math.ceil(self.recipe.batch * FROM_THE_VAE)
         first = choose.integers(len(self.rebuilt), size=part)
         others = choose.integers(len(self.people), size=self.recipe.batch - part)
         people = [self.people[index] for index in (*first, *others)]
@@ -91,4 +95,5 @@ def through(vae: AutoencoderKL, pictures: np.ndarray) -> np.ndarray:
     """What the VAE makes of pictures (n, H, W, 3), RGB uint8."""
     lighter = without_silent_resnets(vae)
     parts = np.array_split(pictures, math.ceil(len(pictures) / 16))
-    return np.concatenate([decode(lighter, encode(lighter, part)) for part in parts])
+    progress = tqdm(parts, "Through the VAE", file=sys.stderr, mininterval=5.0)
+    return np.concatenate([decode(lighter, encode(lighter, part)) for part in progress])

@@ -28,12 +28,12 @@ def test_pose_expression_and_identity_follow(report: dict[str, Any]) -> None:
     full = report["variants"][FULL]
     assert full["pose"] < 8
     assert full["pose"] < 0.45 * report["variants"][NO_CONTROL]["pose"]
-    assert full["identity"] < 0.45 * report["variants"][NO_REFERENCE]["identity"]
+    assert full["identity"] < 0.4 * report["variants"][NO_REFERENCE]["identity"]
     assert min(full["jaw open"], full["eyes closed"]) > 0.75
     assert full["smile"] > 0.25  # far below what is asked for next: a guard against losing them
 
 
-@pytest.mark.xfail(strict=True, reason="the weights do not reach it: 0.31 and -0.06 on these people")
+@pytest.mark.xfail(strict=True, reason="the weights do not reach it: 0.30 and 0.24 on these people")
 def test_smiles_and_brows_follow_as_they_should(report: dict[str, Any]) -> None:
     assert min(report["variants"][FULL][name] for name in ("smile", "brows up")) > 0.65
 
