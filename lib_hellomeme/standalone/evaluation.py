@@ -41,7 +41,7 @@ from lib_hellomeme.unet.port import AnyTap, Call
 
 EVALUATION = 0x5EED  # beside the seed: these people are in no training set
 TRUTH = "rendered truth"  # the wanted picture itself: what measuring makes of a perfect answer
-REBUILT = "truth through the VAE"  # the best that any UNet could do
+REBUILT = "truth through the VAE"  # what drawing in latents costs
 FULL, NO_REFERENCE, NO_CONTROL, TEXT = "HelloMeme", "reference off", "control off", "text alone"
 VARIANTS = (TRUTH, REBUILT, FULL, NO_REFERENCE, NO_CONTROL, TEXT)
 

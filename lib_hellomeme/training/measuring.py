@@ -29,8 +29,8 @@ if TYPE_CHECKING:
 
 FILE = "measure.safetensors"
 TIMES = 8  # as many people as others see views: with fewer, brows are learned by heart (0.80 on them, 0.46 on others)
-REBUILT = 1 / 6  # share of the people that are there as the VAE rebuilds them, too
-FROM_THE_VAE = 0.5  # share of a batch that are such
+REBUILT_PEOPLE = 1 / 6  # share of them that are there as the VAE rebuilds them, too
+REBUILT_ROWS = 1 / 2  # share of a batch that is rebuilt
 SIDES = {"Left": "Right", "Right": "Left"}
 MIRROR = [ARKIT_INDEX[re.sub("Left$|Right$", lambda side: SIDES[side[0]], name)] for name in ARKIT_NAMES]
 
@@ -46,13 +46,13 @@ class MeasureStage:
         count = TIMES * recipe.people * recipe.views
         request = Request(recipe.seed, recipe.size, views=1)
         self.people = list(counted(draw_people(request, range(count), run.workers), count))
-        pictures = [person.pictures for person in self.people[: math.ceil(count * REBUILT)]]
+        pictures = [person.pictures for person in self.people[: math.ceil(count * REBUILT_PEOPLE)]]
         with run.precision():
             self.rebuilt = through(tools.read(run.folder / CHECKPOINT).vae.to(run.device), np.concatenate(pictures))
 
     def loss(self, step: int) -> Tensor:
         choose = np.random.default_rng([self.recipe.seed, step])
-        part = math.ceil(self.recipe.batch * FROM_THE_VAE)
+        part = math.ceil(self.recipe.batch * REBUILT_ROWS)
         first = choose.integers(len(self.rebuilt), size=part)
         others = choose.integers(len(self.people), size=self.recipe.batch - part)
         people = [self.people[index] for index in (*first, *others)]

@@ -133,9 +133,7 @@ def test_everything_exported_is_half_precision_and_small(folder: Path) -> None:
     assert sum(file.stat().st_size for file in files) < 75e6
 
 
-@pytest.mark.parametrize(
-    "stage", ["vae", "control_base", "control", "reference", "joint", "refine", "finish", "motion"]
-)
+@pytest.mark.parametrize("stage", STAGES)
 def test_resumed_stages_are_the_same_bit_for_bit(
     stage: str, folder: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -146,8 +144,12 @@ def test_resumed_stages_are_the_same_bit_for_bit(
             copy.write_bytes(file.read_bytes())
     kinds = {
         "vae": "autoencoder.VaeStage",
+        "base": "base.BaseStage",
         "control_base": "control_base.ControlBaseStage",
+        "style": "style.StyleStage",
         "motion": "motion.ClipStage",
+        "animatediff": "motion.ClipStage",
+        "measure": "measuring.MeasureStage",
     }
     whole = f"lib_hellomeme.training.{kinds.get(stage, 'adapters.AdapterStage')}.validate"
     with monkeypatch.context() as patch:
