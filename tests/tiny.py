@@ -10,6 +10,7 @@ import os
 import sys
 from collections.abc import Callable
 from functools import cache
+from typing import Any
 from unittest import mock
 
 import torch
@@ -23,12 +24,17 @@ from tests.goldens_format import seed_weights
 
 WIDTHS = (32, 64, 128, 128)
 CONTEXT_WIDTH = 64
+CONFIG: dict[str, Any] = {
+    "block_out_channels": WIDTHS,
+    "cross_attention_dim": CONTEXT_WIDTH,
+    "attention_head_dim": 8,
+}  # diffusers'
 
 
 def diffusers_unet() -> nn.Module:
     from diffusers import UNet2DConditionModel
 
-    unet = UNet2DConditionModel(block_out_channels=WIDTHS, cross_attention_dim=CONTEXT_WIDTH, attention_head_dim=8)
+    unet = UNet2DConditionModel(**CONFIG)
     seed_weights(unet)
     return unet
 
@@ -94,7 +100,7 @@ def forge_port(checkout: str) -> ForgePort:
         context_dim=CONTEXT_WIDTH,
     )
     load_from_diffusers(unet)
-    model = nn.Module()
+    model: Any = nn.Module()
     model.diffusion_model = unet
     model.computation_dtype = torch.float32
     return ForgePort(UnetPatcher(model, torch.device("cpu"), torch.device("cpu")).clone())

@@ -32,6 +32,7 @@ PUBLISHED_OFFSET = HeadOffset((0.0, 0.0, 0.0), (0.0, 0.0, 0.0), unit=224 * 0.65 
 CAMERA_DISTANCE = 8.0
 
 _SPAN = np.array(FACE_SPAN)
+NO_DISTORTION = np.empty(0)  # of the lens
 REFINED = (cv2.TERM_CRITERIA_COUNT + cv2.TERM_CRITERIA_EPS, 20, 1e-4)  # to 0.001 degrees, in half of OpenCV's time
 
 _MOVING = {*ANCHORS["mouth_outer"], *ANCHORS["mouth_inner"], *ANCHORS["right_eye"], *ANCHORS["left_eye"]}
@@ -67,8 +68,8 @@ def fit_face(mesh: np.ndarray, box: np.ndarray | None = None, used: np.ndarray |
     camera = np.array([[focal, 0.0, centre[0]], [0.0, focal, centre[1]], [0.0, 0.0, 1.0]])
     flip = np.diag([1.0, -1.0, -1.0])  # OpenCV: y down, z away from the camera
     model, seen = mean_face_with_irises()[used] @ flip, np.ascontiguousarray(mesh[used, :2])
-    _, turn, shift = cv2.solvePnP(model, seen, camera, None, flags=cv2.SOLVEPNP_SQPNP)
-    turn, shift = cv2.solvePnPRefineLM(model, seen, camera, None, turn, shift, REFINED)
+    _, turn, shift = cv2.solvePnP(model, seen, camera, NO_DISTORTION, flags=cv2.SOLVEPNP_SQPNP)
+    turn, shift = cv2.solvePnPRefineLM(model, seen, camera, NO_DISTORTION, turn, shift, REFINED)
     column, _ = cv2.Rodrigues(turn)
     origin = shift[:2, 0] / shift[2, 0] * focal + centre
     return FaceFit((flip @ column @ flip).T, origin, float(focal / shift[2, 0]))

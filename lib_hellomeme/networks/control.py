@@ -93,7 +93,7 @@ class ControlUNet(nn.Module):
             skips.append(x)
         features = [skips.pop()]
         for up_block in self.up_blocks:
-            x = up_block.grow(features[-1], sizes.pop())
+            x = up_block(features[-1], sizes.pop())
             features.append(x + skips.pop() if skips else x)
         return features
 

@@ -48,9 +48,9 @@ class UpBlock(nn.Sequential):
             nn.SiLU(),
         )
 
-    def grow(self, features: Tensor, size: torch.Size) -> Tensor:
+    def forward(self, features: Tensor, size: torch.Size) -> Tensor:
         """(n, in, h, w) to (n, out, *size): twice the size, or one less where the way down rounded up."""
-        return F.interpolate(self(features), size=size, mode="bilinear", align_corners=False)
+        return F.interpolate(super().forward(features), size=size, mode="bilinear", align_corners=False)
 
 
 class Projection(nn.Conv2d):

@@ -52,7 +52,8 @@ def load_networks(generation: str, *folders: Path, expression: ExpressionKind = 
     found = find(*folders)
     files = files_of(generation, expression)
     paths = need(found, files)
-    reference, *others = (load_network(paths[file.key], (file.layout,)) for file in files if file.layout)
+    networks: list[Any] = [load_network(paths[file.key], (file.layout,)) for file in files if file.layout]
+    reference, *others = networks
     assert isinstance(reference, ReferenceAdapter)
     reference.fold()
     encoder = others.pop() if expression == "pdfgc" else None

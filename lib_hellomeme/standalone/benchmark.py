@@ -10,6 +10,7 @@ from __future__ import annotations
 import argparse
 import statistics
 from collections.abc import Callable
+from typing import Any
 
 import torch
 from torch import Tensor, nn
@@ -110,7 +111,8 @@ def run_step(port: DiffusersPort, call: Call) -> None:
 def random_control(generation: str, side: int, device: torch.device, dtype: torch.dtype) -> dict[str, Tensor]:
     """Residuals of nobody and of a face where this generation adds them. Their shapes come from its networks."""
     with torch.device("meta"):
-        _, *networks = (LAYOUTS[file.layout].build({}) for file in files_of(generation, "arkit") if file.layout)
+        built: list[Any] = [LAYOUTS[file.layout].build({}) for file in files_of(generation, "arkit") if file.layout]
+        _, *networks = built
         control = (ProjectedControl(*networks) if len(networks) == 2 else networks[0]).to("meta")
         expression = ArkitExpression(torch.empty(2, 51), torch.empty(2, 3, 1024))
         shapes = {site: residual.shape for site, residual in control(torch.empty(2, 3, side, side), expression).items()}

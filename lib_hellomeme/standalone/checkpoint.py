@@ -128,19 +128,21 @@ def build_on_meta(structure: Structure) -> StableDiffusion:
     from diffusers import AutoencoderKL, UNet2DConditionModel
     from transformers import CLIPTextConfig, CLIPTextModel
 
+    unet_config: dict[str, Any] = {
+        "in_channels": structure.in_channels,
+        "block_out_channels": structure.unet,
+        "cross_attention_dim": structure.text_width,
+        "attention_head_dim": 8,  # the number of heads, whatever diffusers calls it
+    }
+    vae_config: dict[str, Any] = {
+        "block_out_channels": structure.vae,
+        "down_block_types": ("DownEncoderBlock2D",) * 4,
+        "up_block_types": ("UpDecoderBlock2D",) * 4,
+        "layers_per_block": 2,
+    }
     with torch.device("meta"):
-        unet = UNet2DConditionModel(
-            in_channels=structure.in_channels,
-            block_out_channels=structure.unet,
-            cross_attention_dim=structure.text_width,
-            attention_head_dim=8,  # the number of heads, whatever diffusers calls it
-        )
-        vae = AutoencoderKL(
-            block_out_channels=structure.vae,
-            down_block_types=("DownEncoderBlock2D",) * 4,
-            up_block_types=("UpDecoderBlock2D",) * 4,
-            layers_per_block=2,
-        )
+        unet = UNet2DConditionModel(**unet_config)
+        vae = AutoencoderKL(**vae_config)
         text_encoder = CLIPTextModel(
             CLIPTextConfig(
                 vocab_size=VOCABULARY,

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any, Protocol
 
 import numpy as np
 import torch
-from torch import Tensor, nn
+from torch import Tensor
 from tqdm import tqdm
 
 from lib_hellomeme.errors import SettingsError
@@ -121,7 +121,7 @@ class Guidance:
     uncond, cond (1, tokens, width). It knows which rows and which step the UNet is at, for `port.attach`.
     """
 
-    unet: nn.Module
+    unet: Any  # diffusers'
     uncond: Tensor
     cond: Tensor
     scale: float

@@ -51,7 +51,7 @@ def add_lora(
         layers[name].weight += (weight * change).to(layers[name].weight)
 
 
-def _layers(model: StableDiffusion) -> dict[str, nn.Module]:
+def _layers(model: StableDiffusion) -> dict[str, nn.Linear | nn.Conv2d]:
     """The layers that a LoRA can change, by kohya's names."""
     return {
         f"{prefix}_{name.replace('.', '_')}": layer

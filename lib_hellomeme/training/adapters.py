@@ -35,7 +35,7 @@ from lib_hellomeme.training.base import (
 from lib_hellomeme.training.data import Person
 from lib_hellomeme.training.diffusion import add_noise, ddim, guided, seeded
 from lib_hellomeme.training.loop import Recipe, Run
-from lib_hellomeme.training.models import Adapters, CheckpointTools
+from lib_hellomeme.training.models import Adapters, CheckpointTools, freeze
 from lib_hellomeme.training.pool import Pool, decode, sheet
 from lib_hellomeme.unet.diffusers import DiffusersPort
 from lib_hellomeme.unet.port import Begin, Call, Rows, Tap
@@ -98,9 +98,7 @@ class AdapterStage(ABC):
     def __init__(self, recipe: Recipe, run: Run, tools: CheckpointTools) -> None:
         torch.manual_seed(recipe.seed)
         self.recipe, self.run, self.tools = recipe, run, tools
-        self.model = tools.read(run.folder / CHECKPOINT)
-        for network in (self.model.unet, self.model.vae, self.model.text_encoder):
-            network.to(run.device).eval().requires_grad_(False)
+        self.model = freeze(tools.read(run.folder / CHECKPOINT), run.device)
         self.port = DiffusersPort(self.model.unet)
         self.pool = people_pool(recipe, run, tools, self.model.vae, pairs=self.a_pose > 1)
         self.empty = torch.tensor(tools.tokens(""))
@@ -180,7 +178,7 @@ def face_weight(rotations: Tensor, translations: Tensor, side: int) -> Tensor:
     weights = np.ones((len(rotations), 1, side, side), np.float32)
     for weight, rotation, translation in zip(weights, rotations.numpy(), translations.numpy(), strict=True):
         corners = head_rectangle(rotation, translation, side, side)
-        cv2.fillConvexPoly(weight[0], np.round(corners).astype(np.int32), FACE_WEIGHT)
+        cv2.fillConvexPoly(weight[0], np.round(corners).astype(np.int32), (FACE_WEIGHT,))
     return torch.from_numpy(weights)
 
 

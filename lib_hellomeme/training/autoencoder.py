@@ -16,7 +16,7 @@ from lib_hellomeme.training.beginnings import begin_with_colours
 from lib_hellomeme.training.data import Person, Request, counted, draw_people, feature_weights
 from lib_hellomeme.training.diffusion import seeded
 from lib_hellomeme.training.loop import EVEN_RATES, Recipe, Run, replacing
-from lib_hellomeme.training.models import new_vae, normalise_latents, without_silent_resnets
+from lib_hellomeme.training.models import frozen, new_vae, normalise_latents, posterior, rebuild, without_silent_resnets
 from lib_hellomeme.training.pool import sheet, to_pictures, to_tensor
 
 if TYPE_CHECKING:
@@ -50,27 +50,27 @@ class VaeStage:
         pictures, weights = self._batch([self.people[index] for index in chosen], step)
         if cropped:
             pictures, weights = self._quarters(pictures, weights, step)
-        posterior = self.networks.encode(pictures).latent_dist
-        noise = torch.randn(posterior.mean.shape, generator=seeded(self.recipe.seed, step)).to(pictures.device)
-        rebuilt = self.networks.decode(posterior.mean + posterior.std * noise).sample
+        seen = posterior(self.networks, pictures)
+        noise = torch.randn(seen.mean.shape, generator=seeded(self.recipe.seed, step)).to(pictures.device)
+        rebuilt = rebuild(self.networks, seen.mean + seen.std * noise)
         return (
             (weights * (rebuilt - pictures).abs()).mean()
             + EDGE_WEIGHT * edge_error(rebuilt, pictures)
-            + KL_WEIGHT * posterior.kl().mean() / posterior.mean[0].numel()
+            + KL_WEIGHT * seen.kl().mean() / seen.mean[0].numel()
         )
 
     def validate(self) -> np.ndarray:
         pictures, _ = self._batch(unseen_people(self.recipe, 8), 0)
-        rebuilt = self.networks.decode(self.networks.encode(pictures).latent_dist.mean).sample
+        rebuilt = rebuild(self.networks, posterior(self.networks, pictures).mean)
         return sheet([to_pictures(pictures), to_pictures(rebuilt)])
 
     def export(self) -> list[Path]:
         """The VAE alone, under diffusers' names; its latents are brought to the scale that SD1.5's have."""
         vae = new_vae()
         vae.load_state_dict({**vae.state_dict(), **self.networks.state_dict()})
-        vae.to(self.run.device)
+        frozen(vae, self.run.device)
         pictures, _ = self._batch(unseen_people(self.recipe, 64), 0)
-        latents = torch.cat([vae.encode(part).latent_dist.mean for part in pictures.split(8)])
+        latents = torch.cat([posterior(vae, part).mean for part in pictures.split(8)])
         normalise_latents(vae, latents.mean(dim=(0, 2, 3)), latents.std(dim=(0, 2, 3)))
         path = vae_path(self.run.folder)
         with replacing(path) as temporary:
@@ -123,4 +123,4 @@ def load_vae(folder: Path, device: torch.device) -> AutoencoderKL:
         raise MissingFileError(f"{folder} holds no vae.safetensors: train the stage vae first")
     vae = new_vae()
     vae.load_state_dict(load_file(vae_path(folder)))
-    return vae.float().to(device).eval().requires_grad_(False)
+    return frozen(vae.float(), device)

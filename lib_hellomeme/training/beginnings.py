@@ -19,11 +19,12 @@ from typing import TYPE_CHECKING
 
 import torch
 from torch import Tensor, nn
+from torch.utils.hooks import RemovableHandle
 
 from lib_hellomeme.networks.attention import Attention
 from lib_hellomeme.networks.positional import stacked_positions
 from lib_hellomeme.taps.bank import Bank, record
-from lib_hellomeme.training.models import silence
+from lib_hellomeme.training.models import bias_of, silence
 from lib_hellomeme.unet.port import Call, Port
 
 if TYPE_CHECKING:
@@ -54,20 +55,22 @@ def begin_with_colours(vae: AutoencoderKL) -> AutoencoderKL:
 
     Every level must be 128 wide, which gives groups of four channels.
     """
+    encoder, decoder = vae.encoder, vae.decoder
     _silence_branches(vae)
-    _enter(vae.encoder.conv_in, torch.eye(3))
-    for block in vae.encoder.down_blocks[:-1]:
-        _go_on(block.downsamplers[0].conv, places=(0, 1))  # the average of the four px that become one
-    _leave(vae.encoder.conv_out, ROTATION)
-    vae.encoder.conv_out.weight[4:].zero_()
-    vae.encoder.conv_out.bias[4:].fill_(LOG_VARIANCE)
+    _enter(encoder.conv_in, torch.eye(3))
+    for block in encoder.down_blocks[:-1]:
+        _go_on(block.get_submodule("downsamplers.0.conv"), places=(0, 1))  # the average of the four px that become one
+    _leave(encoder.conv_out, ROTATION)
+    encoder.conv_out.weight[4:].zero_()
+    bias_of(encoder.conv_out)[4:].fill_(LOG_VARIANCE)
     for layer in (vae.quant_conv, vae.post_quant_conv):
+        assert layer is not None
         silence(layer)
         layer.weight[:, :, 0, 0] = torch.eye(layer.weight.shape[0])
-    _enter(vae.decoder.conv_in, ROTATION.T)
-    for block in vae.decoder.up_blocks[:-1]:
-        _go_on(block.upsamplers[0].conv, places=(1,))
-    _leave(vae.decoder.conv_out, torch.eye(3))
+    _enter(decoder.conv_in, ROTATION.T)
+    for block in decoder.up_blocks[:-1]:
+        _go_on(block.get_submodule("upsamplers.0.conv"), places=(1,))
+    _leave(decoder.conv_out, torch.eye(3))
     return vae
 
 
@@ -92,12 +95,11 @@ def unit_outputs(
         layer.weight *= factor
         if layer.bias is None:
             return output * factor
-        layer.bias -= mean.flatten()
-        layer.bias *= factor
+        layer.bias.sub_(mean.flatten()).mul_(factor)
         return (output - mean) * factor
 
     layers = [layer for layer in network.modules() if isinstance(layer, nn.Linear | nn.Conv2d) and layer not in kept]
-    handles = {layer: layer.register_forward_hook(begin) for layer in layers}
+    handles: dict[nn.Module, RemovableHandle] = {layer: layer.register_forward_hook(begin) for layer in layers}
     try:
         yield
     finally:
@@ -176,7 +178,7 @@ def _silence_branches(vae: AutoencoderKL) -> None:
         if isinstance(module, ResnetBlock2D):
             silence(module.conv2)
         elif isinstance(module, Attention):
-            silence(module.to_out[0])
+            silence(module.get_submodule("to_out.0"))
 
 
 def _enter(layer: nn.Conv2d, mixture: Tensor) -> None:
@@ -185,16 +187,17 @@ def _enter(layer: nn.Conv2d, mixture: Tensor) -> None:
         for place, sign in enumerate(SIGNS):
             layer.weight[GROUP * group + place].zero_()
             layer.weight[GROUP * group + place, :3, 1, 1] = sign * weights
-            layer.bias[GROUP * group + place] = 0.0
+            bias_of(layer)[GROUP * group + place] = 0.0
             layer.weight[GROUP * group + 2 + place].zero_()
-            layer.bias[GROUP * group + 2 + place] = sign * CARRIER
+            bias_of(layer)[GROUP * group + 2 + place] = sign * CARRIER
 
 
-def _go_on(layer: nn.Conv2d, places: tuple[int, ...]) -> None:
+def _go_on(layer: nn.Module, places: tuple[int, ...]) -> None:
     """Groups as they are, averaged over these places of the kernel, across and down."""
+    assert isinstance(layer, nn.Conv2d)
     for channel in range(3 * GROUP):
         layer.weight[channel].zero_()
-        layer.bias[channel] = 0.0
+        bias_of(layer)[channel] = 0.0
         for y in places:
             for x in places:
                 layer.weight[channel, channel, y, x] = 1 / len(places) ** 2
@@ -203,7 +206,7 @@ def _go_on(layer: nn.Conv2d, places: tuple[int, ...]) -> None:
 def _leave(layer: nn.Conv2d, mixture: Tensor) -> None:
     """Behind GroupNorm and SiLU: three outputs from a mixture (3, 3) of the groups."""
     layer.weight *= OTHERS
-    layer.bias[:3] = 0.0
+    bias_of(layer)[:3] = 0.0
     layer.weight[:3, : 3 * GROUP].zero_()
     for group in range(3):
         for place, sign in enumerate(SIGNS):

@@ -63,10 +63,10 @@ class Canvas:
         """Fill polygons that may touch but not overlap (even-odd rule)."""
         fixed = [self._fixed(points) for points in polygons]
         if within is None:
-            cv2.fillPoly(self.paint, fixed, int(paint), shift=SUBPIXEL_BITS)
+            cv2.fillPoly(self.paint, fixed, (int(paint),), shift=SUBPIXEL_BITS)
         else:
             mask = np.zeros_like(self.paint)
-            cv2.fillPoly(mask, fixed, 1, shift=SUBPIXEL_BITS)
+            cv2.fillPoly(mask, fixed, (1,), shift=SUBPIXEL_BITS)
             self.put(mask, paint, within)
 
     def line(self, points: np.ndarray, width: float, paint: Paint, within: np.ndarray | None = None) -> None:
@@ -76,14 +76,14 @@ class Canvas:
             return
         mask = np.zeros_like(self.paint) if within is not None else self.paint
         value = 1 if within is not None else int(paint)
-        cv2.polylines(mask, [self._fixed(points)], False, value, thickness, shift=SUBPIXEL_BITS)
+        cv2.polylines(mask, [self._fixed(points)], False, (value,), thickness, shift=SUBPIXEL_BITS)
         if within is not None:
             self.put(mask, paint, within)
 
     def mask(self, points: np.ndarray) -> np.ndarray:
         """1 inside the polygon, 0 outside, at the size it is drawn at."""
         mask = np.zeros_like(self.paint)
-        cv2.fillPoly(mask, [self._fixed(points)], 1, shift=SUBPIXEL_BITS)
+        cv2.fillPoly(mask, [self._fixed(points)], (1,), shift=SUBPIXEL_BITS)
         return mask
 
     def put(self, mask: np.ndarray, paint: Paint, within: np.ndarray) -> None:

@@ -75,8 +75,10 @@ EVEN_RATES: Mapping[nn.Parameter, float] = {}
 class Stage(Protocol):
     """One thing to train."""
 
-    networks: nn.Module
-    """All that is trained, and nothing else."""
+    @property
+    def networks(self) -> nn.Module:
+        """All that is trained, and nothing else."""
+        ...
 
     @property
     def rates(self) -> Mapping[nn.Parameter, float]:

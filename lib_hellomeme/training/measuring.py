@@ -21,7 +21,7 @@ from lib_hellomeme.training.data import Person, Request, counted, draw_people
 from lib_hellomeme.training.diffusion import seeded
 from lib_hellomeme.training.loop import EVEN_RATES, Recipe, Run, save_network
 from lib_hellomeme.training.measure import MeasuringNetwork, fit_size, measuring_loss, own_error
-from lib_hellomeme.training.models import CheckpointTools, without_silent_resnets
+from lib_hellomeme.training.models import CheckpointTools, frozen, without_silent_resnets
 from lib_hellomeme.training.pool import decode, encode, sheet, to_pictures, to_tensor
 
 if TYPE_CHECKING:
@@ -48,7 +48,9 @@ class MeasureStage:
         self.people = list(counted(draw_people(request, range(count), run.workers), count))
         pictures = [person.pictures for person in self.people[: math.ceil(count * REBUILT_PEOPLE)]]
         with run.precision():
-            self.rebuilt = through(tools.read(run.folder / CHECKPOINT).vae.to(run.device), np.concatenate(pictures))
+            self.rebuilt = through(
+                frozen(tools.read(run.folder / CHECKPOINT).vae, run.device), np.concatenate(pictures)
+            )
 
     def loss(self, step: int) -> Tensor:
         choose = np.random.default_rng([self.recipe.seed, step])

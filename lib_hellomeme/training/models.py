@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import copy
 from collections.abc import Callable
-from typing import TYPE_CHECKING, NamedTuple, Protocol
+from typing import TYPE_CHECKING, Any, NamedTuple, Protocol, TypeVar
 
 import torch
 from torch import Tensor, nn
@@ -19,6 +19,7 @@ if TYPE_CHECKING:
     from pathlib import Path
 
     from diffusers import AutoencoderKL, UNet2DConditionModel
+    from diffusers.models.autoencoders.vae import DiagonalGaussianDistribution
     from transformers import CLIPTextModel
 
 # GroupNorm's 32 groups need several channels each where colours go through them, as they do before the last convolution
@@ -77,22 +78,23 @@ class NewModel(NamedTuple):
 def new_unet() -> UNet2DConditionModel:
     from diffusers import UNet2DConditionModel
 
-    return UNet2DConditionModel(block_out_channels=WIDTHS, cross_attention_dim=TEXT_WIDTH, attention_head_dim=8)
+    config: dict[str, Any] = {"block_out_channels": WIDTHS, "cross_attention_dim": TEXT_WIDTH, "attention_head_dim": 8}
+    return UNet2DConditionModel(**config)
 
 
 def new_vae() -> AutoencoderKL:
     from diffusers import AutoencoderKL
 
-    vae = AutoencoderKL(
-        block_out_channels=VAE_WIDTHS,
-        down_block_types=("DownEncoderBlock2D",) * 4,
-        up_block_types=("UpDecoderBlock2D",) * 4,
-        layers_per_block=2,
-    )
+    config: dict[str, Any] = {
+        "block_out_channels": VAE_WIDTHS,
+        "down_block_types": ("DownEncoderBlock2D",) * 4,
+        "up_block_types": ("UpDecoderBlock2D",) * 4,
+        "layers_per_block": 2,
+    }
+    vae = AutoencoderKL(**config)
     for name in SILENT_RESNETS:
-        resnet = vae.get_submodule(name)
-        silence(resnet.conv1)
-        silence(resnet.conv2)
+        for part in ("conv1", "conv2"):
+            silence(vae.get_submodule(f"{name}.{part}"))
     return vae
 
 
@@ -185,11 +187,41 @@ def normalise_latents(vae: AutoencoderKL, mean: Tensor, deviation: Tensor) -> No
     ((4,) each) has mean 0 and deviation 1 / LATENT_SCALE; pictures decode as before."""
     scale = 1 / (LATENT_SCALE * deviation)
     quant, post = vae.quant_conv, vae.post_quant_conv
+    assert quant is not None
+    assert post is not None
     # Input of the decoder: z = z' / scale + mean.
-    post.bias += (post.weight[:, :, 0, 0] @ mean[:, None])[:, 0]
+    bias_of(post).add_((post.weight[:, :, 0, 0] @ mean[:, None])[:, 0])
     post.weight /= scale[None, :, None, None]
     # Output of the encoder: means, then logarithms of variances.
-    quant.bias[:4] -= mean
-    quant.bias[:4] *= scale
+    bias_of(quant)[:4].sub_(mean).mul_(scale)
+    bias_of(quant)[4:].add_(2 * scale.log())
     quant.weight[:4] *= scale[:, None, None, None]
-    quant.bias[4:] += 2 * scale.log()
+
+
+def bias_of(layer: nn.Conv2d) -> Tensor:
+    """(out,), of a convolution that has one."""
+    assert layer.bias is not None
+    return layer.bias
+
+
+def posterior(vae: AutoencoderKL, pictures: Tensor) -> DiagonalGaussianDistribution:
+    """Of unscaled latents (n, 4, h, w), for pictures (n, 3, 8h, 8w) in [-1, 1]."""
+    return vae.encode(pictures, return_dict=False)[0]
+
+
+def rebuild(vae: Any, latents: Tensor) -> Tensor:
+    """Unscaled latents (n, 4, h, w) to pictures (n, 3, 8h, 8w), about in [-1, 1]."""
+    return vae.decode(latents, return_dict=False)[0]
+
+
+Network = TypeVar("Network", bound=nn.Module)
+
+
+def frozen(network: Network, device: torch.device) -> Network:
+    return network.to(device).eval().requires_grad_(False)
+
+
+def freeze(model: Model, device: torch.device) -> Model:
+    for network in (model.unet, model.vae, model.text_encoder):
+        frozen(network, device)
+    return model

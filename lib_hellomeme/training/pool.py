@@ -17,7 +17,7 @@ from torch import Tensor
 
 from lib_hellomeme.training.data import Person, Request, counted, draw_people, draw_person
 from lib_hellomeme.training.loop import replacing
-from lib_hellomeme.training.models import LATENT_SCALE, without_silent_resnets
+from lib_hellomeme.training.models import LATENT_SCALE, posterior, rebuild, without_silent_resnets
 
 if TYPE_CHECKING:
     from diffusers import AutoencoderKL
@@ -59,13 +59,13 @@ def make_pool(
 @torch.no_grad()
 def encode(vae: AutoencoderKL, pictures: np.ndarray) -> Tensor:
     """(n, H, W, 3) RGB uint8 to scaled latents (n, 4, H/8, W/8), the posterior's mean."""
-    return vae.encode(to_tensor(pictures).to(vae.device)).latent_dist.mean * LATENT_SCALE
+    return posterior(vae, to_tensor(pictures).to(vae.device)).mean * LATENT_SCALE
 
 
 @torch.no_grad()
 def decode(vae: AutoencoderKL, latents: Tensor) -> np.ndarray:
     """Scaled latents (n, 4, h, w) to pictures (n, 8h, 8w, 3), RGB uint8."""
-    return to_pictures(vae.decode(latents.to(vae.device) / LATENT_SCALE).sample)
+    return to_pictures(rebuild(vae, latents.to(vae.device) / LATENT_SCALE))
 
 
 def to_tensor(pictures: np.ndarray) -> Tensor:

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 import torch
 from torch import Tensor, nn
 from torch.utils.hooks import RemovableHandle
@@ -16,7 +18,7 @@ class DiffusersPort(HookPort):
     argument_names = ("sample", "timestep", "encoder_hidden_states", "options")
     context_name = "encoder_hidden_states"
 
-    def __init__(self, unet: nn.Module) -> None:
+    def __init__(self, unet: Any) -> None:
         super().__init__(unet, [*unet.down_blocks, unet.mid_block, *unet.up_blocks])
         self.in_channels = unet.conv_in.in_channels
         self.widths = tuple(unet.config.block_out_channels)
@@ -46,7 +48,7 @@ class DiffusersPort(HookPort):
         return type(self.unet).forward(self.unet, call.sample, call.timestep, call.context, return_dict=False)[0]
 
 
-def _last_layers(unet: nn.Module) -> list[nn.Module]:
+def _last_layers(unet: Any) -> list[nn.Module]:
     """The layers whose outputs LDM's input, middle and output blocks have, in the order in which they run."""
     layers = [unet.conv_in]
     for level in unet.down_blocks:

@@ -64,9 +64,9 @@ class ForgePort(Port):
     """Sites of the SD1.5 UNet that a Forge `UnetPatcher` (a clone of one's own) holds, or of another `unet` of the same
     structure, which can run bare passes."""
 
-    def __init__(self, patcher: Any, unet: nn.Module | None = None) -> None:
+    def __init__(self, patcher: Any, unet: Any = None) -> None:
         self.patcher = patcher
-        self.unet = unet or patcher.model.diffusion_model
+        self.unet: Any = unet or patcher.model.diffusion_model
         self.in_channels = self.unet.input_blocks[0][0].in_channels
         self.widths = tuple(self.unet.input_blocks[index][0].out_channels for index in LEVELS)
         stages = [*self.unet.input_blocks, self.unet.middle_block, *self.unet.output_blocks]

@@ -49,7 +49,7 @@ class HookPort(Port):
 
     def __init__(self, unet: nn.Module, stages: Iterable[nn.Module]) -> None:
         """`stages`: parts of the UNet in the order in which they run, together holding all transformer blocks."""
-        self.unet = unet
+        self.unet: Any = unet  # a host's class, known by its attributes
         self.attention = attention_layers(stages)
 
     @property
@@ -113,7 +113,7 @@ class HookPort(Port):
 
 def attention_layers(stages: Iterable[nn.Module]) -> dict[str, nn.Module]:
     """The attention layers by site, of parts of a UNet given in the order in which they run."""
-    blocks = [module for stage in stages for module in stage.modules() if hasattr(module, "attn1")]
+    blocks: list[Any] = [module for stage in stages for module in stage.modules() if hasattr(module, "attn1")]
     return dict(zip(SELF_ATTENTION, (block.attn1 for block in blocks), strict=False)) | dict(
         zip(CROSS_ATTENTION, (block.attn2 for block in blocks), strict=False)
     )
@@ -267,7 +267,7 @@ class FusedAttention:
     """The computation of one of LDM's attention layers on x, by PyTorch's fused attention. What several evaluations, or
     several rows, share is projected once; LoRAs act, since the layer's own projections do."""
 
-    def __init__(self, layer: nn.Module, x: Tensor) -> None:
+    def __init__(self, layer: Any, x: Tensor) -> None:
         self.layer = layer
         self.x = x
         self._projected: dict[tuple[nn.Module, int], tuple[Tensor, Tensor]] = {}

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 import torch
 from torch import Tensor, nn
 from torch.utils.hooks import RemovableHandle
@@ -32,7 +34,7 @@ class LdmPort(HookPort):
     argument_names = ("x", "timesteps", "context", "options")
     context_name = "context"
 
-    def __init__(self, unet: nn.Module) -> None:
+    def __init__(self, unet: Any) -> None:
         self.blocks = [*unet.input_blocks, unet.middle_block, *unet.output_blocks]
         super().__init__(unet, self.blocks)
         self.in_channels = unet.input_blocks[0][0].in_channels

@@ -104,6 +104,7 @@ class VideoWriter:
 
     def _begin(self, shape: tuple[int, ...]) -> None:
         import av
+        from av.codec.codec import UnknownCodecError
 
         kind, self._shape = self._kind, shape
         self.path.parent.mkdir(parents=True, exist_ok=True)
@@ -111,7 +112,7 @@ class VideoWriter:
         self._container = av.open(str(self._temporary), "w", format=kind.container, options=options)
         try:
             self._stream = self._container.add_stream(kind.encoder, rate=self.fps, options=dict(kind.options))
-        except av.codec.codec.UnknownCodecError as error:
+        except UnknownCodecError as error:
             suffix = self.path.suffix
             raise DependencyError(
                 f"this PyAV cannot write {suffix} ({kind.encoder} is missing): pip install av"
@@ -177,7 +178,8 @@ def _frame(picture: np.ndarray, pixels: str) -> Any:
         colours = np.array(indexed.getpalette(), np.uint8).reshape(-1, 3)
         palette = np.full((256, 4), 255, np.uint8)  # alpha first
         palette[: len(colours), 1:] = colours
-        return av.VideoFrame.from_ndarray((np.asarray(indexed), palette), format="pal8")
+        frame: Any = av.VideoFrame  # its annotations lack the pair of indices and palette
+        return frame.from_ndarray((np.asarray(indexed), palette), format="pal8")
     height, width = _even(picture.shape)
     if (height, width) != picture.shape[:2]:
         picture = np.pad(picture, ((0, height - picture.shape[0]), (0, width - picture.shape[1]), (0, 0)), "edge")

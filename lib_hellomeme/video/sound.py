@@ -51,7 +51,7 @@ def _encoded(file: Any, stream: Any, container: Any, codec: str, start: Fraction
     resampler = av.AudioResampler(target.codec_context.format, layout, ENCODED_RATE)
     shift = round(start * ENCODED_RATE)
     for packet in file.demux(stream):
-        with contextlib.suppress(av.error.InvalidDataError):
+        with contextlib.suppress(av.InvalidDataError):
             for frame in (resampled for decoded in packet.decode() for resampled in resampler.resample(decoded)):
                 if frame.pts is None or frame.pts - shift < 0:
                     continue

@@ -59,7 +59,7 @@ def meshes() -> np.ndarray:
     """(faces, 468, 3): x right, y up, z to the camera."""
     found = []
     for face in skimage.data.lfw_subset()[:100]:
-        large = cv2.resize(np.uint8(np.clip(face, 0, 1) * 255), (200, 200), interpolation=cv2.INTER_CUBIC)
+        large = cv2.resize((np.clip(face, 0, 1) * 255).astype(np.uint8), (200, 200), interpolation=cv2.INTER_CUBIC)
         picture = cv2.cvtColor(np.pad(large, 100, constant_values=128), cv2.COLOR_GRAY2RGB)
         for view in (picture, picture[:, ::-1]):
             found += [mesh[:MESH_POINTS] * [1.0, -1.0, -1.0] for mesh in MediaPipeSolutions().meshes(view)[:1]]

@@ -220,7 +220,7 @@ def _draw_triangle(canvas: np.ndarray, picture: np.ndarray, source: np.ndarray, 
         return
     part = canvas[low[1] : high[1], low[0] : high[0]]
     mask = np.zeros(part.shape[:2], np.uint8)
-    cv2.fillConvexPoly(mask, np.rint((target - low) * 16).astype(np.int32), 1, shift=4)
+    cv2.fillConvexPoly(mask, np.rint((target - low) * 16).astype(np.int32), (1,), shift=4)
     if dark:
         part[mask > 0] = MOUTH_COLOUR
         return

@@ -84,7 +84,7 @@ def test_people_who_pass_each_other_are_not_swapped(tmp_path, which, start, end)
 
 def somebody_else_at(x: float, y: float, scale: float, canvas: np.ndarray) -> np.ndarray:
     """The astronaut's mirror image in other colours."""
-    face = np.uint8(ASTRONAUT[20:220, 125:325][:, ::-1, ::-1] * [0.6, 0.75, 0.9])
+    face = (ASTRONAUT[20:220, 125:325][:, ::-1, ::-1] * [0.6, 0.75, 0.9]).astype(np.uint8)
     matrix = np.array([[scale, 0.0, x - 100 * scale], [0.0, scale, y - 110 * scale]])
     return cv2.warpAffine(face, matrix, (480, 320), dst=canvas.copy(), borderMode=cv2.BORDER_TRANSPARENT)
 

@@ -2,6 +2,7 @@
 
 from collections.abc import Callable
 from functools import partial
+from typing import Any
 
 import pytest
 import torch
@@ -45,7 +46,7 @@ def network(case: Case) -> nn.Module:
     return module
 
 
-def modules_of(case: Case, parent: nn.Module, prefix: str) -> dict[str, nn.Module]:
+def modules_of(case: Case, parent: nn.Module, prefix: str) -> dict[str, Any]:
     """The case's "up.0" is the adapter's `<prefix>_up.0`."""
     return {name: parent.get_submodule(f"{prefix}_{name}") for name in case.inputs}
 

@@ -1,5 +1,7 @@
 """Networks without golden values, beside the classes they come from, on seeded narrow weights."""
 
+from typing import Any
+
 import pytest
 import torch
 from torch import nn
@@ -32,7 +34,7 @@ def test_animatediff_layers_are_diffusers(mid_block):
     frames = 5
     for name, layer in layers.items():
         level, *places = name.split(".")
-        block = theirs.mid_block if level == "mid" else getattr(theirs, f"{level}_blocks")[int(places[0])]
+        block: Any = theirs.mid_block if level == "mid" else getattr(theirs, f"{level}_blocks")[int(places[0])]
         channels = layer.norm.num_channels
         hidden = seeded(name, (2 * frames, channels, 4, 6))
         expected = block.motion_modules[int(places[-1])](hidden, num_frames=frames)

@@ -56,7 +56,7 @@ def test_the_parts_are_eye_eye_and_mouth(face: FaceFrame) -> None:
     painted = np.zeros_like(PICTURE)
     for channel, name in enumerate(("right_eye", "left_eye", "mouth_outer")):
         area = np.zeros(PICTURE.shape[:2], np.uint8)
-        cv2.fillConvexPoly(area, cv2.convexHull(face.anchors[name].astype(np.int32)), 255)
+        cv2.fillConvexPoly(area, cv2.convexHull(face.anchors[name].astype(np.int32)), (255,))
         painted[..., channel] = area
     for channel, part in enumerate(face_parts(painted, face)):
         assert part.shape == (224, 224, 3)

@@ -6,6 +6,7 @@ from __future__ import annotations
 import math
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from typing import Any
 
 import pytest
 import torch
@@ -63,11 +64,11 @@ def the_call() -> Call:
     return Call(sample, torch.full((2,), TIMESTEP), context, Rows(UNCOND))
 
 
-def heads(attention: nn.Module, tokens: Tensor) -> Tensor:
+def heads(attention: Any, tokens: Tensor) -> Tensor:
     return tokens.unflatten(-1, (attention.heads, -1)).transpose(1, 2)
 
 
-def softmax_attention(attention: nn.Module, x: Tensor, context: Tensor) -> Tensor:
+def softmax_attention(attention: Any, x: Tensor, context: Tensor) -> Tensor:
     """to_out(softmax(Q Kᵀ / √d) V)"""
     q, k, v = (
         heads(attention, layer(tokens))
@@ -78,7 +79,7 @@ def softmax_attention(attention: nn.Module, x: Tensor, context: Tensor) -> Tenso
 
 
 @contextmanager
-def processed(unet: nn.Module, processor: Callable[[str, nn.Module, Tensor], Tensor]) -> Iterator[None]:
+def processed(unet: Any, processor: Callable[[str, Any, Tensor], Tensor]) -> Iterator[None]:
     """Every self-attention of `unet` is computed by processor(name, attention, x)."""
     own = unet.attn_processors
 

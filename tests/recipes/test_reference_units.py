@@ -5,6 +5,7 @@ from __future__ import annotations
 import itertools
 from collections.abc import Sequence
 from dataclasses import replace
+from typing import Any
 from unittest import mock
 
 import pytest
@@ -22,10 +23,10 @@ from lib_hellomeme.unet.hooks import _host_rows
 from lib_hellomeme.unet.ldm import LdmPort
 from lib_hellomeme.unet.port import SELF_ATTENTION, AttentionTap, Call, Parts, Port, Rows, Tap
 from tests.goldens_format import seed_weights, seeded
-from tests.tiny import CONTEXT_WIDTH, PORTS, WIDTHS, ldm_unet, run_unet
+from tests.tiny import CONFIG, CONTEXT_WIDTH, PORTS, ldm_unet, run_unet
 
 ALPHAS = torch.linspace(0.999, 0.005, 1000)
-CLOSE = {"atol": 2e-5, "rtol": 1e-4}  # what another number of rows in a batch may change
+CLOSE: dict[str, Any] = {"atol": 2e-5, "rtol": 1e-4}  # what another number of rows in a batch may change
 
 
 @pytest.fixture(scope="module", params=PORTS)
@@ -293,9 +294,7 @@ def test_strength_moves_from_plain_to_the_whole_effect(port: Port) -> None:
 def test_inpainting_checkpoints_are_given_a_mask_that_hides_nothing() -> None:
     from diffusers import UNet2DConditionModel
 
-    unet = UNet2DConditionModel(
-        in_channels=9, block_out_channels=WIDTHS, cross_attention_dim=CONTEXT_WIDTH, attention_head_dim=8
-    )
+    unet = UNet2DConditionModel(in_channels=9, **CONFIG)
     seed_weights(unet)
     port, seen = DiffusersPort(unet), []
     call = replace(call_of(*BOTH), sample=seeded("units/inpaint", (2, 9, 16, 16)))
@@ -482,7 +481,7 @@ def test_merged_tokens_are_written_and_read_merged() -> None:
     port, call = LdmPort(ldm_unet()), call_of(*BOTH)  # one of its own: its blocks are replaced below
     whole = sampled(port, units(port, A), call)[0]
 
-    def merge(block: torch.nn.Module) -> None:
+    def merge(block: Any) -> None:
         def merged(x: Tensor, context: Tensor) -> Tensor:
             x = block.attn1(block.norm1(x)[:, ::2], context=None).repeat_interleave(2, dim=1) + x
             x = block.attn2(block.norm2(x), context=context) + x

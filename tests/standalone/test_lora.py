@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from pathlib import Path
+from typing import Any
 
 import pytest
 import torch
@@ -21,7 +22,7 @@ CONVOLUTION = "lora_unet_up_blocks_2_resnets_1_conv1"
 TEXT = "lora_te_text_model_encoder_layers_1_mlp_fc1"
 
 
-def layer_of(model: StableDiffusion, name: str) -> nn.Module:
+def layer_of(model: StableDiffusion, name: str) -> Any:
     return {
         LINEAR: model.unet.get_submodule("down_blocks.0.attentions.0.transformer_blocks.0.attn2.to_k"),
         POINTWISE: model.unet.get_submodule("mid_block.attentions.0.proj_in"),
@@ -30,7 +31,9 @@ def layer_of(model: StableDiffusion, name: str) -> nn.Module:
     }[name]
 
 
-def lora_of(layer: nn.Module, name: str, alpha: float | None = None, mid: bool = False) -> dict[str, Tensor]:
+def lora_of(
+    layer: nn.Linear | nn.Conv2d, name: str, alpha: float | None = None, mid: bool = False
+) -> dict[str, Tensor]:
     outputs, inputs, *kernel = layer.weight.shape
     points = [1] * len(kernel)
     shapes = {"lora_up": (outputs, RANK, *points), "lora_down": (RANK, inputs, *(points if mid else kernel))}
@@ -40,7 +43,7 @@ def lora_of(layer: nn.Module, name: str, alpha: float | None = None, mid: bool =
     return tensors if alpha is None else tensors | {f"{name}.alpha": torch.tensor(alpha)}
 
 
-def branch(layer: nn.Module, tensors: dict[str, Tensor], name: str, x: Tensor) -> Tensor:
+def branch(layer: nn.Linear | nn.Conv2d, tensors: dict[str, Tensor], name: str, x: Tensor) -> Tensor:
     """up(mid(down(x)))."""
     up, down, mid = (tensors.get(f"{name}.lora_{part}.weight") for part in ("up", "down", "mid"))
     assert up is not None

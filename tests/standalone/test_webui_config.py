@@ -45,9 +45,9 @@ def test_the_yaml_says_that_velocities_are_predicted(tmp_path: Path) -> None:
 
 def test_transformers_reads_the_folder(written: Path) -> None:
     folder = written.parent / "narrow.v1.text_encoder"
-    shapes = {
-        name: value.shape for name, value in CLIPTextModel(CLIPTextConfig.from_pretrained(folder)).state_dict().items()
-    }
+    config = CLIPTextConfig.from_pretrained(folder)
+    assert isinstance(config, CLIPTextConfig)
+    shapes = {name: value.shape for name, value in CLIPTextModel(config).state_dict().items()}
     wanted = {name.removeprefix(TEXT): shape for name, shape in tensor_shapes(NARROW).items() if name.startswith(TEXT)}
     assert {name.removeprefix("text_model."): tuple(shape) for name, shape in shapes.items()} == wanted
     prompt = "a woman with long red hair, glasses; über 3 km"

@@ -9,7 +9,7 @@ from torch import nn
 
 from lib_hellomeme.training.beginnings import VECTORS, begin_with_colours, rates_by_size, unit_outputs
 from lib_hellomeme.training.diffusion import seeded
-from lib_hellomeme.training.models import new_vae, without_silent_resnets
+from lib_hellomeme.training.models import new_vae, posterior, rebuild, without_silent_resnets
 
 
 @pytest.mark.parametrize("side", [32, 64])
@@ -22,10 +22,10 @@ def test_the_vae_begins_with_average_colours(side: int) -> None:
     squares[2, :, 1:] = plain[2]
     pictures = F.interpolate(squares, scale_factor=8)
     with torch.no_grad():
-        posterior = vae.encode(pictures).latent_dist
-        rebuilt = F.avg_pool2d(vae.decode(posterior.mean).sample, 8)
+        seen = posterior(vae, pictures)
+        rebuilt = F.avg_pool2d(rebuild(vae, seen.mean), 8)
     assert (rebuilt - squares).abs().mean() < 0.1
-    assert posterior.std.max() < 0.1
+    assert seen.std.max() < 0.1
     # The colours of whole pictures, which a norm of single channels would take away.
     assert (rebuilt.mean(dim=(2, 3)) - squares.mean(dim=(2, 3))).abs().max() < 0.15
 
@@ -47,8 +47,8 @@ def test_all_of_a_beginning_can_learn() -> None:
 def test_rates_go_by_the_weights_size() -> None:
     network = nn.Sequential(nn.Linear(8, 8), nn.LayerNorm(8), nn.Linear(8, 8))
     with torch.no_grad():
-        network[0].weight.fill_(-0.02)
-        network[2].weight.fill_(4.0)
+        nn.init.constant_(network.get_parameter("0.weight"), -0.02)
+        nn.init.constant_(network.get_parameter("2.weight"), 4.0)
     rates = rates_by_size(network, {network[2]: 3.0})
     found = [rates[parameter] for parameter in network.parameters()]
     assert found == pytest.approx([0.02, VECTORS, VECTORS, VECTORS, 12.0, 3 * VECTORS], rel=1e-5)
@@ -57,9 +57,9 @@ def test_rates_go_by_the_weights_size() -> None:
 def test_faint_outputs_are_left_as_they_are() -> None:
     network = nn.Sequential(nn.Linear(8, 8), nn.Linear(8, 8))
     with torch.no_grad():
-        network[1].weight *= 1e-5
-    faint = network[1].weight.clone()
+        network.get_parameter("1.weight").mul_(1e-5)
+    faint = network.get_parameter("1.weight").clone()
     with torch.no_grad(), unit_outputs(network, {network[0]: 3.0}):
         network(torch.randn(64, 8, generator=seeded(1)))
-    assert torch.equal(network[1].weight, faint)
+    assert torch.equal(network.get_parameter("1.weight"), faint)
     assert network[0](torch.randn(64, 8, generator=seeded(1))).std().item() == pytest.approx(3.0, rel=0.05)

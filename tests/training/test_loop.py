@@ -30,7 +30,8 @@ class Toy:
     def __init__(self, folder: Path, kill_at: int = -1) -> None:
         torch.manual_seed(0)
         self.networks = nn.Sequential(nn.Linear(3, 16), nn.SiLU(), nn.Linear(16, 1))
-        self.rates: Mapping[nn.Parameter, float] = {self.networks[0].weight: 0.5, self.networks[2].bias: 0.0}
+        weight, bias = (self.networks.get_parameter(name) for name in ("0.weight", "2.bias"))
+        self.rates: Mapping[nn.Parameter, float] = {weight: 0.5, bias: 0.0}
         self.folder = folder
         self.kill_at = kill_at
         self.steps: list[int] = []

@@ -19,7 +19,7 @@ from lib_hellomeme.training.data import Request
 from lib_hellomeme.training.diffusion import seeded
 from lib_hellomeme.training.faces import turned_degrees
 from lib_hellomeme.training.loop import Recipe, save_network
-from lib_hellomeme.training.models import Adapters, new_animatediff, new_motion, new_unet
+from lib_hellomeme.training.models import Adapters, Network, new_animatediff, new_motion, new_unet
 from lib_hellomeme.training.motion import (
     FRAMES,
     Window,
@@ -59,7 +59,7 @@ def window() -> Window:
     return Window(call, LENGTH, random(2, 4, 8, 8), own, target, (random(2, 4, 8, 8), random(2, 4, 8, 8)))
 
 
-def stirred(network: nn.Module) -> nn.Module:
+def stirred(network: Network) -> Network:
     """Past its silent beginning."""
     torch.manual_seed(1)
     with torch.no_grad():

@@ -49,7 +49,16 @@ from lib_hellomeme.training.finish import FinishStage
 from lib_hellomeme.training.joint import CONTRAST, PURE, JointStage, pairs_loss
 from lib_hellomeme.training.loop import Recipe, Run, mixed_precision
 from lib_hellomeme.training.measure import load_measuring_network
-from lib_hellomeme.training.models import LATENT_SCALE, Adapters, new_control, new_unet, new_vae, normalise_latents
+from lib_hellomeme.training.models import (
+    LATENT_SCALE,
+    Adapters,
+    new_control,
+    new_unet,
+    new_vae,
+    normalise_latents,
+    posterior,
+    rebuild,
+)
 from lib_hellomeme.training.pool import encode, to_tensor
 from lib_hellomeme.training.reference import (
     FALL,
@@ -119,7 +128,7 @@ def test_users_code_loads_what_is_exported(folder: Path) -> None:
     assert encode_prompt(model.text_encoder, "a woman with red hair").shape == (1, 77, 64)
     networks = load_networks("v5c", folder)
     assert set(networks.reference.sites()) == {f"up.{level}" for level in range(4)}
-    weight = model.unet.mid_block.attentions[0].transformer_blocks[0].attn1.to_v.weight
+    weight = model.unet.get_parameter("mid_block.attentions.0.transformer_blocks.0.attn1.to_v.weight")
     before = weight.clone()
     add_lora(model, folder / "comic.safetensors", 100.0)
     assert not torch.equal(weight, before)
@@ -233,7 +242,9 @@ def test_a_new_projection_adds_nothing_and_its_first_step_changes_that(port: Dif
     assert set(rates) == set(control.projection.parameters())
     assert not any(added.any() for added in control_of(control, target).values())
     control_of(control, target)["up.3"].sum().backward()
-    assert control.projection.map320_to_640.proj.weight.grad.any()
+    gradient = control.get_parameter("projection.map320_to_640.proj.weight").grad
+    assert gradient is not None
+    assert gradient.any()
 
 
 def test_expression_and_pose_can_be_told_from_a_new_bases_maps(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -281,8 +292,9 @@ def test_a_base_learns_from_what_each_part_changes() -> None:
     base = new_control().base
     begin_base(base, heads)
     readouts = control_base.new_readouts(base, 32, heads)
-    for index, readout in enumerate(readouts):
-        readout.bias.data += torch.arange(len(readout.bias)) + index
+    for index in range(len(readouts)):
+        bias = readouts.get_parameter(f"{index}.bias")
+        bias.data += torch.arange(len(bias)) + index
     drawn = control_base.draw_by(base, readouts, heads, 32)
     assert [one.shape for one in drawn] == [pictures.shape] * 4
     coarsest = drawn[0][0]  # every cell of 16 x 16 px holds its readout's values in order: channel, row, column
@@ -463,8 +475,9 @@ def test_what_layers_read_is_drawn_place_by_place(port: DiffusersPort) -> None:
     assert {site: code.shape[1] for site, code in codes.items()} == {"up.0": 2, "up.1": 4, "up.2": 8, "up.3": 16}
     readouts = new_readouts(networks.reference, {site: code.shape[1] for site, code in codes.items()})
     assert not any(one.any() for one in draw_by(readouts, codes, 16))
-    for readout in readouts.values():
-        readout.bias.data = torch.arange(len(readout.bias)).float()
+    for site in readouts:
+        bias = readouts.get_parameter(f"{site}.bias")
+        bias.data = torch.arange(len(bias)).float()
     coarsest, *_ = draw_by(readouts, codes, 16)[0]  # cells of 8 x 8 hold their readout's values: channel, row, column
     assert coarsest[0, 0, :3].tolist() == [0, 1, 2]
     assert coarsest[0, 1, 8] == 8
@@ -515,11 +528,11 @@ def test_latents_are_brought_to_sd15s_scale() -> None:
     vae = new_vae().eval()
     pictures = to_tensor(np.random.default_rng(1).integers(0, 256, (2, 64, 64, 3), np.uint8))
     with torch.no_grad():
-        latents = vae.encode(pictures).latent_dist.mean
-        before = vae.decode(latents).sample
+        latents = posterior(vae, pictures).mean
+        before = rebuild(vae, latents)
         normalise_latents(vae, latents.mean(dim=(0, 2, 3)), latents.std(dim=(0, 2, 3)))
-        scaled = vae.encode(pictures).latent_dist.mean
-        after = vae.decode(scaled).sample
+        scaled = posterior(vae, pictures).mean
+        after = rebuild(vae, scaled)
     torch.testing.assert_close(after, before, rtol=1e-3, atol=1e-4)
     torch.testing.assert_close((scaled * LATENT_SCALE).std(dim=(0, 2, 3)), torch.ones(4), rtol=1e-3, atol=1e-3)
     torch.testing.assert_close(scaled.mean(dim=(0, 2, 3)), torch.zeros(4), rtol=0, atol=1e-2)

@@ -10,6 +10,7 @@ from dataclasses import dataclass, replace
 from fractions import Fraction
 from functools import partial
 from pathlib import Path
+from typing import Any
 from unittest import mock
 
 import numpy as np
@@ -88,7 +89,7 @@ def a1111_with_manual_cast() -> Host:
 
 
 def diffusers_with_layerwise_casting() -> Host:
-    unets = [copy.deepcopy(diffusers_unet()).requires_grad_(False) for _ in range(2)]
+    unets: list[Any] = [copy.deepcopy(diffusers_unet()).requires_grad_(False) for _ in range(2)]
     for unet, computed in zip(unets, (torch.bfloat16, torch.float32), strict=True):
         unet.enable_layerwise_casting(storage_dtype=STORED, compute_dtype=computed)
     port, exact = map(DiffusersPort, unets)

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterable
 from fractions import Fraction
 from pathlib import Path
+from typing import Any
 
 import av
 import numpy as np
@@ -23,7 +24,7 @@ def write_video(
     clock = Fraction(1, 12800)
     moments = [Fraction(index, fps) for index in range(len(pictures))] if times is None else list(times)
     with av.open(str(path), "w") as container:
-        stream = container.add_stream(codec, rate=fps)
+        stream: Any = container.add_stream(codec, rate=fps)  # which kind it is goes by the codec
         stream.height, stream.width = pictures[0].shape[:2]
         stream.pix_fmt, stream.time_base, stream.codec_context.time_base = pixel_format, clock, clock
         for picture, moment in zip(pictures, moments, strict=True):
@@ -48,7 +49,7 @@ def write_sound(
     wave = 0.5 * np.sin(2 * np.pi * 440 * time) * ((beep[0] <= time) & (time < beep[1]))
     with av.open(str(path), "w") as container:
         moments = list(pictures)
-        stream = container.add_stream(codec, rate=rate, layout="mono")
+        stream: Any = container.add_stream(codec, rate=rate, layout="mono")
         if moments:
             video = container.add_stream("libx264", rate=25)
             video.width, video.height, video.pix_fmt = 64, 48, "yuv420p"

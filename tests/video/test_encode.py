@@ -64,6 +64,8 @@ def test_coarse_clocks_do_not_drift(tmp_path, suffix):
 def test_the_last_picture_has_its_length(tmp_path):
     with av.open(str(written(tmp_path / "a.mp4"))) as container:
         stream = container.streams.video[0]
+        assert stream.duration is not None
+        assert stream.time_base is not None
         assert stream.duration * stream.time_base == Fraction(94, 100)
 
 

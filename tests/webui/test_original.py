@@ -61,7 +61,7 @@ class Embedder(nn.Module):
         super().__init__()
         embeddings = transformer.text_model.embeddings
         embeddings.token_embedding = Embeddings(embeddings.token_embedding)
-        self.wrapped = nn.Module()
+        self.wrapped: Any = nn.Module()
         self.wrapped.transformer = transformer
 
     def forward(self, texts: Sequence[str]) -> Tensor:
