@@ -16,6 +16,7 @@ from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import asdict, dataclass
 from pathlib import Path
+from pickle import UnpicklingError
 from typing import Any, Protocol
 
 import cv2
@@ -101,7 +102,7 @@ class Stage(Protocol):
 def train(stage: Stage, recipe: Recipe, run: Run) -> list[Path]:
     """Train until `recipe.steps`, going on from what lies in the run's folder. Returns the exported files.
 
-    Raises CheckpointError where the folder holds a run of another recipe.
+    Raises CheckpointError where the folder holds a run of another recipe, or one that cannot be read.
     """
     folder = run.folder / recipe.stage
     folder.mkdir(parents=True, exist_ok=True)
@@ -253,16 +254,26 @@ def _resume(
     rate's schedule counts from."""
     if not path.is_file():
         return [], 0
-    state: dict[str, Any] = torch.load(path, map_location="cpu", weights_only=True)
-    wanted, losses, begin = asdict(recipe), state["losses"], state["begin"]
-    further = len(losses) == state["recipe"]["steps"] < recipe.steps
-    for name, value in state["recipe"].items():
+    try:
+        state: dict[str, Any] = torch.load(path, map_location="cpu", weights_only=True)
+        losses, begin = state["losses"], state["begin"]
+        further = len(losses) == state["recipe"]["steps"] < recipe.steps
+        _check_recipe(path.parent, state["recipe"], recipe, further)
+        networks.load_state_dict(state["networks"])
+        optimizer.load_state_dict(state["optimizer"])
+        for name, value in state["average"].items():
+            average[name].copy_(value)
+    except (KeyError, ValueError, RuntimeError, EOFError, UnpicklingError) as error:
+        raise CheckpointError(
+            f"{path} is damaged or of another version: remove it to begin this stage anew, or use another folder"
+        ) from error
+    return losses, len(losses) if further else begin
+
+
+def _check_recipe(folder: Path, made: Mapping[str, Any], recipe: Recipe, further: bool) -> None:
+    wanted = asdict(recipe)
+    for name, value in made.items():
         if value != wanted[name] and not (name == "steps" and further):
             raise CheckpointError(
-                f"{path.parent} holds a run with {name} {value}, not {wanted[name]}: use that, or another folder"
+                f"{folder} holds a run with {name} {value}, not {wanted[name]}: use that, or another folder"
             )
-    networks.load_state_dict(state["networks"])
-    optimizer.load_state_dict(state["optimizer"])
-    for name, value in state["average"].items():
-        average[name].copy_(value)
-    return losses, len(losses) if further else begin

@@ -8,6 +8,7 @@ away, the latents themselves. Through the UNet alone they learn several times sl
 
 from __future__ import annotations
 
+import sys
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import replace
@@ -17,6 +18,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 import torch
 from torch import Tensor, nn
+from tqdm import tqdm
 
 from lib_hellomeme.networks.reference import ReferenceAdapter, ReferenceLayer, STKReference
 from lib_hellomeme.recipes.hellomeme import Reenactment, control_features
@@ -125,12 +127,12 @@ class ReferenceStage(AdapterStage):
         No prompt, as most rows have none: so they are the same at every step.
         """
         people, views = (part.flatten() for part in np.mgrid[: len(self.pool.latents), :REFERENCES])
-        print(f"writing {len(people)} references", flush=True)
         nobody = torch.arange(len(people) + 1) == len(people)
         people, views = np.append(people, 0), np.append(self.a_pose * views, 0)
         context = self.model.text_encoder(self.empty[None].to(self.run.device)).last_hidden_state
         parts: list[Bank] = []
-        for first in range(0, len(people), WRITTEN_AT_ONCE):
+        firsts = range(0, len(people), WRITTEN_AT_ONCE)
+        for first in tqdm(firsts, "Writing references", file=sys.stderr, mininterval=5.0):
             rows = np.arange(first, min(first + WRITTEN_AT_ONCE, len(people)))
             uncond = nobody[rows]
             reference = self.pool.latents[people[rows], views[rows]].float()

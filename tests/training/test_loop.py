@@ -104,6 +104,36 @@ def test_a_finished_run_only_exports(work: Callable[[str], Run]) -> None:
     assert run_toy(work("run")).steps == []
 
 
+def without_beginning(path: Path) -> None:
+    state = torch.load(path, weights_only=True)
+    del state["begin"]
+    torch.save(state, path)
+
+
+def of_another_network(path: Path) -> None:
+    state = torch.load(path, weights_only=True)
+    state["networks"]["3.weight"] = state["networks"].pop("2.weight")
+    torch.save(state, path)
+
+
+def cut_off(path: Path) -> None:
+    path.write_bytes(path.read_bytes()[:1000])
+
+
+@pytest.mark.parametrize("spoil", [without_beginning, of_another_network, cut_off])
+def test_a_run_that_cannot_be_gone_on_with_is_one_line(
+    work: Callable[[str], Run], spoil: Callable[[Path], None]
+) -> None:
+    run_toy(work("run"), kill_at=17)
+    state = work("run").folder / "toy" / "state.pt"
+    spoil(state)
+    spoilt = state.read_bytes()
+    with pytest.raises(CheckpointError, match=r"toy/state\.pt is damaged or of another version: remove it") as caught:
+        run_toy(work("run"))
+    assert "\n" not in str(caught.value)
+    assert state.read_bytes() == spoilt  # it may have cost days, and is the user's to remove
+
+
 def test_a_finished_run_is_trained_further(work: Callable[[str], Run]) -> None:
     """Interrupted too, and with a rate that rises and falls again."""
     further = replace(RECIPE, steps=60)
