@@ -2,8 +2,12 @@
 
 from __future__ import annotations
 
+import os
+from typing import Any
+
 import cv2
 import numpy as np
+import pytest
 
 from lib_hellomeme.training.data import (
     FEATURES,
@@ -31,6 +35,17 @@ def test_people_are_the_same_whoever_draws_them() -> None:
     assert all(map(same, alone, draw_people(REQUEST, range(3))))
     assert all(map(same, alone, draw_people(REQUEST, range(3), workers=1)))
     assert not same(alone[0], alone[1])
+
+
+def pinned(request: Request, index: int) -> Any:
+    """Instead of a person: how OpenMP is told to place the threads of the process that draws."""
+    return os.environ.get("OMP_PROC_BIND")
+
+
+def test_those_who_draw_are_not_pinned_to_the_core_of_the_one_that_trains(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("OMP_PROC_BIND", "true")
+    assert list(draw_people(REQUEST, range(2), 1, pinned)) == [None, None]
+    assert os.environ["OMP_PROC_BIND"] == "true"
 
 
 def test_one_person_is_one_person_in_all_views() -> None:
