@@ -45,7 +45,9 @@ def prepare_environment() -> str:
         return ""
     print(f"run.py: making {ENVIRONMENT}", flush=True)
     try:
-        venv.create(ENVIRONMENT, with_pip=True, clear=PYTHON.exists() and version_of(PYTHON) != sys.version_info[:2])
+        other = PYTHON.exists() and version_of(PYTHON) != sys.version_info[:2]
+        # Links where `python -m venv` makes them: copies fail over its links, and where Python is a framework.
+        venv.create(ENVIRONMENT, with_pip=True, clear=other, symlinks=os.name != "nt")
     except (subprocess.CalledProcessError, OSError) as error:
         return f"no virtual environment could be made ({error}); on Debian and Ubuntu: sudo apt install python3-venv"
     torch = next(line for line in REQUIREMENTS.read_text().split("\n") if line.startswith("torch=="))

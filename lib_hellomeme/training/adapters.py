@@ -35,7 +35,7 @@ from lib_hellomeme.training.base import (
 from lib_hellomeme.training.data import Person
 from lib_hellomeme.training.diffusion import add_noise, ddim, guided, seeded
 from lib_hellomeme.training.loop import Recipe, Run
-from lib_hellomeme.training.models import Adapters, CheckpointTools, freeze
+from lib_hellomeme.training.models import Adapters, CheckpointTools, frozen_model
 from lib_hellomeme.training.pool import Pool, decode, sheet
 from lib_hellomeme.unet.diffusers import DiffusersPort
 from lib_hellomeme.unet.port import Begin, Call, Rows, Tap
@@ -98,7 +98,7 @@ class AdapterStage(ABC):
     def __init__(self, recipe: Recipe, run: Run, tools: CheckpointTools) -> None:
         torch.manual_seed(recipe.seed)
         self.recipe, self.run, self.tools = recipe, run, tools
-        self.model = freeze(tools.read(run.folder / CHECKPOINT), run.device)
+        self.model = frozen_model(tools.read(run.folder / CHECKPOINT), run.device)
         self.port = DiffusersPort(self.model.unet)
         self.pool = people_pool(recipe, run, tools, self.model.vae, pairs=self.a_pose > 1)
         self.empty = torch.tensor(tools.tokens(""))

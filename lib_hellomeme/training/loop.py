@@ -264,8 +264,10 @@ def _resume(
         for name, value in state["average"].items():
             average[name].copy_(value)
     except (KeyError, ValueError, RuntimeError, EOFError, UnpicklingError) as error:
+        problem = str(error).partition("\n")[0]
         raise CheckpointError(
-            f"{path} is damaged or of another version: remove it to begin this stage anew, or use another folder"
+            f"{path} cannot be gone on with ({type(error).__name__}: {problem}): use another folder, or remove it to "
+            "begin this stage anew"
         ) from error
     return losses, len(losses) if further else begin
 

@@ -211,6 +211,7 @@ def posterior(vae: AutoencoderKL, pictures: Tensor) -> DiagonalGaussianDistribut
 
 def rebuild(vae: Any, latents: Tensor) -> Tensor:
     """Unscaled latents (n, 4, h, w) to pictures (n, 3, 8h, 8w), about in [-1, 1]."""
+    # Any: diffusers annotates latents as FloatTensor, which no tensor is to a type checker.
     return vae.decode(latents, return_dict=False)[0]
 
 
@@ -218,10 +219,12 @@ Network = TypeVar("Network", bound=nn.Module)
 
 
 def frozen(network: Network, device: torch.device) -> Network:
+    """The network itself on this device, ready for inference; nothing in it learns."""
     return network.to(device).eval().requires_grad_(False)
 
 
-def freeze(model: Model, device: torch.device) -> Model:
+def frozen_model(model: Model, device: torch.device) -> Model:
+    """The same of all three networks."""
     for network in (model.unet, model.vae, model.text_encoder):
         frozen(network, device)
     return model

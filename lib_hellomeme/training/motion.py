@@ -33,7 +33,7 @@ from lib_hellomeme.training.clips import clip_pool, draw_clip
 from lib_hellomeme.training.data import Request
 from lib_hellomeme.training.diffusion import add_noise, ddim, guided, seeded, velocity_loss
 from lib_hellomeme.training.loop import EVEN_RATES, Recipe, Run, save_network
-from lib_hellomeme.training.models import Adapters, CheckpointTools, freeze, new_animatediff, new_motion
+from lib_hellomeme.training.models import Adapters, CheckpointTools, frozen_model, new_animatediff, new_motion
 from lib_hellomeme.training.pool import Pool, decode, encode, sheet
 from lib_hellomeme.training.reference import CAPTION_DROP, write_reference
 from lib_hellomeme.unet.diffusers import DiffusersPort
@@ -69,7 +69,7 @@ class ClipStage(ABC):
 
     def __init__(self, recipe: Recipe, run: Run, tools: CheckpointTools) -> None:
         self.recipe, self.run, self.tools, self.rates = recipe, run, tools, EVEN_RATES
-        self.model = freeze(tools.read(run.folder / CHECKPOINT), run.device)
+        self.model = frozen_model(tools.read(run.folder / CHECKPOINT), run.device)
         self.port = DiffusersPort(self.model.unet)
         self.adapters = load_adapters(run.folder, run.device)
         self.pool = clip_pool(

@@ -13,7 +13,7 @@ from lib_hellomeme.training.autoencoder import unseen_people
 from lib_hellomeme.training.base import CHECKPOINT, chosen_views, draw_captions, people_pool, random_timesteps
 from lib_hellomeme.training.diffusion import add_noise, seeded, velocity_loss
 from lib_hellomeme.training.loop import EVEN_RATES, Recipe, Run, replacing
-from lib_hellomeme.training.models import CheckpointTools, freeze
+from lib_hellomeme.training.models import CheckpointTools, frozen_model
 from lib_hellomeme.training.pool import sheet
 
 RANK = 4
@@ -39,7 +39,7 @@ class StyleStage:
     def __init__(self, recipe: Recipe, run: Run, tools: CheckpointTools) -> None:
         torch.manual_seed(recipe.seed)
         self.recipe, self.run, self.tools, self.rates = recipe, run, tools, EVEN_RATES
-        self.model = freeze(tools.read(run.folder / CHECKPOINT), run.device)
+        self.model = frozen_model(tools.read(run.folder / CHECKPOINT), run.device)
         self.pool = people_pool(recipe, run, tools, self.model.vae, comic=True)
         self.networks = attach_lora(self.model.unet)
 

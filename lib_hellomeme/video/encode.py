@@ -178,8 +178,8 @@ def _frame(picture: np.ndarray, pixels: str) -> Any:
         colours = np.array(indexed.getpalette(), np.uint8).reshape(-1, 3)
         palette = np.full((256, 4), 255, np.uint8)  # alpha first
         palette[: len(colours), 1:] = colours
-        frame: Any = av.VideoFrame  # its annotations lack the pair of indices and palette
-        return frame.from_ndarray((np.asarray(indexed), palette), format="pal8")
+        untyped: Any = av.VideoFrame  # its annotations lack the pair of indices and palette
+        return untyped.from_ndarray((np.asarray(indexed), palette), format="pal8")
     height, width = _even(picture.shape)
     if (height, width) != picture.shape[:2]:
         picture = np.pad(picture, ((0, height - picture.shape[0]), (0, width - picture.shape[1]), (0, 0)), "edge")

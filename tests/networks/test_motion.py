@@ -34,4 +34,4 @@ def test_rows_do_not_mix(layer):
 def test_sites():
     adapter = MotionAdapter((32, 64, 128, 128))
     assert list(adapter.sites()) == [f"{way}.{level}" for way in ("down", "up") for level in range(4)]
-    assert adapter.get_submodule("motion_up.3.attn1.norm").num_channels == 64
+    assert adapter.sites()["up.3"].get_submodule("attn1.norm").num_channels == 64

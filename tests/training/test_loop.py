@@ -128,7 +128,7 @@ def test_a_run_that_cannot_be_gone_on_with_is_one_line(
     state = work("run").folder / "toy" / "state.pt"
     spoil(state)
     spoilt = state.read_bytes()
-    with pytest.raises(CheckpointError, match=r"toy/state\.pt is damaged or of another version: remove it") as caught:
+    with pytest.raises(CheckpointError, match=r"toy/state\.pt cannot be gone on with \(.+\): use another") as caught:
         run_toy(work("run"))
     assert "\n" not in str(caught.value)
     assert state.read_bytes() == spoilt  # it may have cost days, and is the user's to remove
