@@ -46,7 +46,7 @@ def prepare_environment() -> str:
     print(f"run.py: making {ENVIRONMENT}", flush=True)
     try:
         other = PYTHON.exists() and version_of(PYTHON) != sys.version_info[:2]
-        # Links where `python -m venv` makes them: copies fail over its links, and where Python is a framework.
+        # Links where `python -m venv` makes them: a copy cannot take the place of a link to its own original.
         venv.create(ENVIRONMENT, with_pip=True, clear=other, symlinks=os.name != "nt")
     except (subprocess.CalledProcessError, OSError) as error:
         return f"no virtual environment could be made ({error}); on Debian and Ubuntu: sudo apt install python3-venv"

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import ast
-import os
 import re
 import subprocess
 import sys
@@ -51,14 +50,16 @@ def test_packages_are_installed_once_and_again_when_they_change(calls, monkeypat
     assert len(calls) == 3
 
 
-@pytest.mark.skipif(os.name == "nt", reason="python -m venv makes copies there, too")
-def test_an_environment_that_was_made_by_hand_is_gone_on_with(monkeypatch, tmp_path):
+@pytest.mark.parametrize("way", ["--symlinks", "--copies"])
+def test_an_environment_that_was_made_by_hand_is_gone_on_with(way, monkeypatch, tmp_path):
     folder = tmp_path / "venv"
-    subprocess.run([sys.executable, "-m", "venv", "--without-pip", str(folder)], check=True)
-    for name, path in (("ENVIRONMENT", folder), ("PYTHON", folder / "bin/python"), ("INSTALLED", folder / "installed")):
+    subprocess.run([sys.executable, "-m", "venv", "--without-pip", way, str(folder)], check=True)
+    python = folder / run.PYTHON.relative_to(run.ENVIRONMENT)
+    for name, path in (("ENVIRONMENT", folder), ("PYTHON", python), ("INSTALLED", folder / "installed")):
         monkeypatch.setattr(run, name, path)
     monkeypatch.setattr(run.subprocess, "call", lambda command, **options: 0)
     assert run.prepare_environment() == ""
+    assert run.version_of(python) == sys.version_info[:2]
 
 
 def test_the_status_of_the_command_is_passed_on(calls, monkeypatch):
