@@ -1,7 +1,7 @@
 """What the stages `control`, `reference` and `joint` share: the base model frozen, what a step is given, and files.
 
 Control learns first, by itself; the reference learns with control as it then is; then both go on together; then the
-reference alone; and at last both once more.
+reference alone; and at last both once more, with the base of control.
 """
 
 from __future__ import annotations
@@ -44,9 +44,9 @@ UNCOND_DROP = 0.1  # rows as guidance's other side sees them: no caption, no ref
 FACE_WEIGHT = 3.0  # of the face in the loss: a seventh of the latents, in which every expression has to show
 SHOWN = 6  # people on the sheet
 REFERENCE_FILE, CONTROL_BASE_FILE, CONTROL_PROJECTION_FILE = "hm5c_reference", "hm5_control_base", "hm5c_control_proj"
-STAGE_OF = {REFERENCE_FILE: "finish", CONTROL_BASE_FILE: "control_base", CONTROL_PROJECTION_FILE: "finish"}
-FILES = tuple(STAGE_OF)
-BEFORE = {REFERENCE_FILE: "reference", CONTROL_PROJECTION_FILE: "control"}
+FILES = (REFERENCE_FILE, CONTROL_BASE_FILE, CONTROL_PROJECTION_FILE)
+LAST = "finish"  # the stage that makes what users load
+BEFORE = {REFERENCE_FILE: "reference", CONTROL_BASE_FILE: "control_base", CONTROL_PROJECTION_FILE: "control"}
 """The stages that make what `joint` goes on with; it lies in their folders."""
 
 Error = Callable[[Tensor, Tensor, Tensor, Tensor, Tensor], Tensor]
@@ -215,7 +215,7 @@ def load_adapters(
             continue
         path = folder / stages.get(name, "") / f"{name}.safetensors"
         if not path.is_file():
-            stage = stages.get(name, STAGE_OF[name])
+            stage = stages.get(name, LAST)
             raise MissingFileError(f"{path.parent} holds no {path.name}: train the stage {stage} first")
         network.load_state_dict(load_file(path))
     return networks.to(device).eval().requires_grad_(False)

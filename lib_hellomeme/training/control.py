@@ -13,6 +13,7 @@ from torch import Tensor, nn
 from lib_hellomeme.networks.control import ControlProjection, KnittedProjector, ProjectedControl
 from lib_hellomeme.recipes.hellomeme import control_features
 from lib_hellomeme.training.adapters import (
+    BEFORE,
     CONTROL_BASE_FILE,
     CONTROL_PROJECTION_FILE,
     AdapterStage,
@@ -40,7 +41,7 @@ class ControlStage(AdapterStage):
 
     def __init__(self, recipe: Recipe, run: Run, tools: CheckpointTools) -> None:
         super().__init__(recipe, run, tools)
-        self.control = load_adapters(run.folder, run.device, [CONTROL_BASE_FILE]).control
+        self.control = load_adapters(run.folder, run.device, [CONTROL_BASE_FILE], BEFORE).control
         self.networks = self.control.projection.requires_grad_(True)
         batch = self.batch(replace(recipe, batch=BEGINNING), recipe.steps)
         self.rates = begin_projection(self.port, self.control, batch.call, self.heads(batch, batch.views))

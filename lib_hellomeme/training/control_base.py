@@ -70,7 +70,7 @@ MODEL = Identity(
 
 PARTS = (("eye",), ("brow",), ("jaw",), ("mouth", "cheek", "nose"))  # what each drawing's coefficients begin with
 DRAWINGS = 1 + len(PARTS)
-VIEWS_A_PERSON = 2  # drawings for each person of the other stages' pool
+VIEWS_A_PERSON = 4  # drawings for each person of the other stages' pool; of half as many much is learned by heart
 SMALLER = 4  # px of a rendering to one of the drawings
 NOBODY = 0.1  # share of a batch that is given nobody's pose and expression, of which the mean drawings have to come
 BEGINNING = 32  # rows that the first weights are fitted to
@@ -120,7 +120,7 @@ class ControlBaseStage:
 
     def export(self) -> list[Path]:
         """The published file's tensors, float16."""
-        path = self.run.folder / f"{CONTROL_BASE_FILE}.safetensors"
+        path = self.run.folder / self.recipe.stage / f"{CONTROL_BASE_FILE}.safetensors"
         save_network(path, self.base)
         return [path]
 

@@ -1,7 +1,9 @@
-"""The stage `finish`: reference and control's projection once more, at first above all where little noise is left.
+"""The stage `finish`: reference and all of control once more, at first above all where little noise is left.
 
 `refine` gives most of its steps to the noisiest timesteps, where it is decided who is drawn. Where faces get their
 details, below a third of the noise, what both networks add then made predictions worse than the UNet's alone.
+
+Control's base, which has learned to draw one person without a UNet, learns here what this one makes use of.
 """
 
 from __future__ import annotations
@@ -12,23 +14,30 @@ from pathlib import Path
 from torch import Tensor, nn
 
 from lib_hellomeme.training import control, reference
-from lib_hellomeme.training.adapters import CONTROL_PROJECTION_FILE, REFERENCE_FILE
+from lib_hellomeme.training.adapters import CONTROL_BASE_FILE, CONTROL_PROJECTION_FILE, REFERENCE_FILE
 from lib_hellomeme.training.beginnings import rates_by_size
 from lib_hellomeme.training.diffusion import STEPS
 from lib_hellomeme.training.joint import JointStage
 
 LAST_LAYERS = 3.0  # how much faster the layers that add to the UNet learn, which have grown by now
+CONTROL_BASE = 0.3  # how much slower control's base goes on than the others
 LEANING = 1.5  # exponent of the timesteps' share of all: 45 % of the rows are below 300, and 10 % above 850
 LEANS = 0.32  # share of the run; by then the harm was gone, and colours, decided in noise, had got worse
-BEFORE = {REFERENCE_FILE: "refine", CONTROL_PROJECTION_FILE: "joint"}
+BEFORE = {REFERENCE_FILE: "refine", CONTROL_BASE_FILE: "control_base", CONTROL_PROJECTION_FILE: "joint"}
 
 
 class FinishStage(JointStage):
     stages = BEFORE
 
+    def parts(self) -> dict[str, nn.Module]:
+        return {**super().parts(), CONTROL_BASE_FILE: self.adapters.control.base}
+
     def begin(self) -> Mapping[nn.Parameter, float]:
         last = (*reference.last_layers(self.reference), *control.last_layers(self.projection))
-        return rates_by_size(self.networks, dict.fromkeys(last, LAST_LAYERS))
+        slower = {
+            parameter: CONTROL_BASE * rate for parameter, rate in rates_by_size(self.adapters.control.base, {}).items()
+        }
+        return {**rates_by_size(self.networks, dict.fromkeys(last, LAST_LAYERS)), **slower}
 
     def timesteps(self, step: int, timestep: Tensor) -> Tensor:
         leans = step < LEANS * self.recipe.steps

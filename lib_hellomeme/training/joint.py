@@ -84,8 +84,12 @@ class JointStage(AdapterStage):
         super().__init__(recipe, run, tools)
         self.adapters = load_adapters(run.folder, run.device, stages=self.stages)
         self.reference, self.projection = self.adapters.reference, self.adapters.control.projection
-        self.networks = nn.ModuleList([self.reference, self.projection]).requires_grad_(True)
+        self.networks = nn.ModuleList(self.parts().values()).requires_grad_(True)
         self.rates = self.begin()
+
+    def parts(self) -> dict[str, nn.Module]:
+        """What learns, by the files that hold it."""
+        return {REFERENCE_FILE: self.reference, CONTROL_PROJECTION_FILE: self.projection}
 
     def begin(self) -> Mapping[nn.Parameter, float]:
         """Learning rates."""
@@ -125,8 +129,8 @@ class JointStage(AdapterStage):
         return self.save(self.run.folder / self.recipe.stage)
 
     def save(self, folder: Path) -> list[Path]:
-        networks = {REFERENCE_FILE: self.reference, CONTROL_PROJECTION_FILE: self.projection}
-        paths = [folder / f"{name}.safetensors" for name in networks]
-        for path, network in zip(paths, networks.values(), strict=True):
-            save_network(path, network)
+        paths = []
+        for name, network in self.parts().items():
+            paths.append(folder / f"{name}.safetensors")
+            save_network(paths[-1], network)
         return paths

@@ -11,7 +11,14 @@ from collections.abc import Mapping
 
 from torch import Tensor, nn
 
-from lib_hellomeme.training.adapters import CONTROL_PROJECTION_FILE, REFERENCE_FILE, Batch, Error, load_adapters
+from lib_hellomeme.training.adapters import (
+    CONTROL_BASE_FILE,
+    CONTROL_PROJECTION_FILE,
+    REFERENCE_FILE,
+    Batch,
+    Error,
+    load_adapters,
+)
 from lib_hellomeme.training.beginnings import rates_by_size
 from lib_hellomeme.training.joint import check_pairs, pairs_loss, with_pure_noise
 from lib_hellomeme.training.loop import Recipe, Run
@@ -19,7 +26,7 @@ from lib_hellomeme.training.models import Adapters, CheckpointTools
 from lib_hellomeme.training.reference import ReferenceStage, last_layers
 
 LAST_LAYERS = 3.0  # how much faster the layers that add to the UNet learn, which have grown by now
-BEFORE = {REFERENCE_FILE: "joint", CONTROL_PROJECTION_FILE: "joint"}
+BEFORE = {REFERENCE_FILE: "joint", CONTROL_BASE_FILE: "control_base", CONTROL_PROJECTION_FILE: "joint"}
 PURE = 900  # rows at this timestep and above are as drawing begins
 
 

@@ -422,11 +422,17 @@ def test_refine_shows_the_person_in_another_pose(folder: Path) -> None:
     assert not any(value.requires_grad for value in stage.adapters.control.parameters())
 
 
-def test_finish_goes_on_with_both_networks_where_little_noise_is_left(folder: Path) -> None:
+def test_finish_goes_on_with_all_networks_where_little_noise_is_left(folder: Path) -> None:
     stage = FinishStage(recipe("finish"), work(folder), command.TOOLS)
-    for part, source in ((stage.reference, "refine/hm5c_reference"), (stage.projection, "joint/hm5c_control_proj")):
-        tensors = load_file(folder / f"{source}.safetensors")
-        assert all(torch.equal(value, tensors[name].float()) for name, value in part.state_dict().items())
+    sources = {"hm5c_reference": "refine", "hm5_control_base": "control_base", "hm5c_control_proj": "joint"}
+    assert stage.parts().keys() == sources.keys()
+    for name, part in stage.parts().items():
+        tensors = load_file(folder / sources[name] / f"{name}.safetensors")
+        assert all(torch.equal(value, tensors[key].float()) for key, value in part.state_dict().items())
+    weights = [stage.projection.map320_to_320.proj.weight, stage.adapters.control.base.exp_proj.linear_2.weight]
+    own = [float(stage.rates[weight] / weight.detach().square().mean().sqrt()) for weight in weights]
+    assert own == pytest.approx([3.0, 0.3], rel=1e-4)
+    assert all(weight.requires_grad for weight in stage.networks.parameters())
     timesteps = stage.timesteps(0, torch.arange(STEPS))
     assert timesteps[0] == 0
     assert timesteps[-1] < STEPS
@@ -435,7 +441,7 @@ def test_finish_goes_on_with_both_networks_where_little_noise_is_left(folder: Pa
     assert shares == pytest.approx([0.45, 0.10], abs=0.01)
     assert torch.equal(stage.timesteps(1, torch.arange(STEPS)), torch.arange(STEPS))
     exported = {path.relative_to(folder).as_posix() for path in stage.export()}
-    assert exported == {"hm5c_reference.safetensors", "hm5c_control_proj.safetensors"}
+    assert exported == {f"{name}.safetensors" for name in sources}
 
 
 def test_differences_in_pairs_count_more() -> None:
