@@ -429,7 +429,10 @@ def test_finish_goes_on_with_all_networks_where_little_noise_is_left(folder: Pat
     for name, part in stage.parts().items():
         tensors = load_file(folder / sources[name] / f"{name}.safetensors")
         assert all(torch.equal(value, tensors[key].float()) for key, value in part.state_dict().items())
-    weights = [stage.projection.map320_to_320.proj.weight, stage.adapters.control.base.exp_proj.linear_2.weight]
+    weights = [
+        stage.projection.get_parameter("map320_to_320.proj.weight"),
+        stage.adapters.control.base.get_parameter("exp_proj.linear_2.weight"),
+    ]
     own = [float(stage.rates[weight] / weight.detach().square().mean().sqrt()) for weight in weights]
     assert own == pytest.approx([3.0, 0.3], rel=1e-4)
     assert all(weight.requires_grad for weight in stage.networks.parameters())
