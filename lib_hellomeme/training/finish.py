@@ -34,10 +34,8 @@ class FinishStage(JointStage):
 
     def begin(self) -> Mapping[nn.Parameter, float]:
         last = (*reference.last_layers(self.reference), *control.last_layers(self.projection))
-        slower = {
-            parameter: CONTROL_BASE * rate for parameter, rate in rates_by_size(self.adapters.control.base, {}).items()
-        }
-        return {**rates_by_size(self.networks, dict.fromkeys(last, LAST_LAYERS)), **slower}
+        slower = dict.fromkeys(self.adapters.control.base.modules(), CONTROL_BASE)
+        return rates_by_size(self.networks, {**slower, **dict.fromkeys(last, LAST_LAYERS)})
 
     def timesteps(self, step: int, timestep: Tensor) -> Tensor:
         leans = step < LEANS * self.recipe.steps
