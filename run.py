@@ -20,8 +20,9 @@ ENVIRONMENT = ROOT / ".venv"
 PYTHON = ENVIRONMENT / ("Scripts/python.exe" if os.name == "nt" else "bin/python")
 REQUIREMENTS = ROOT / "requirements-standalone.txt"
 INSTALLED = ENVIRONMENT / "installed.sha256"
-# Two processes, as the tests use one thread each; a file's tests stay together, for what they share.
-TEST = ["-m", "pytest", "--numprocesses", "2", "--dist", "loadfile"]
+# Two processes, as the tests use one thread each; a file's tests stay together, for what they share, and the files in
+# the order of tests/conftest.py.
+TEST = ["-m", "pytest", "--numprocesses", "2", "--dist", "loadfile", "--no-loadscope-reorder"]
 COMMANDS = {"demo": ["-m", "lib_hellomeme", "demo"], "test": TEST}
 
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Sequence
+from functools import partial
 from pathlib import Path
 
 import numpy as np
@@ -14,6 +15,7 @@ from safetensors.torch import save_file
 from lib_hellomeme.face.edit import retarget
 from lib_hellomeme.face.track import FaceFrame
 from lib_hellomeme.settings import Settings
+from lib_hellomeme.standalone import evaluate as command
 from lib_hellomeme.standalone import evaluation
 from lib_hellomeme.standalone.command_line import main
 from lib_hellomeme.standalone.evaluate import as_text, bounds, evaluate
@@ -39,7 +41,14 @@ from lib_hellomeme.standalone.evaluation import (
 )
 from lib_hellomeme.standalone.world import NEEDED, NEEDED_FOR_UNITS
 from lib_hellomeme.training.identity import Identity
-from lib_hellomeme.training.measure import HAIR_SHAPES, Measured, MeasuringNetwork, region_colours, true_shapes
+from lib_hellomeme.training.measure import (
+    HAIR_SHAPES,
+    Measured,
+    MeasuringNetwork,
+    own_error,
+    region_colours,
+    true_shapes,
+)
 from lib_hellomeme.training.people import Rendering, render
 from tests.random_weights import write_checkpoint, write_networks
 
@@ -179,6 +188,12 @@ def random_world(tmp_path_factory: pytest.TempPathFactory) -> Path:
     torch.manual_seed(0)
     save_file(MeasuringNetwork().state_dict(), folder / NEEDED[-1])
     return folder
+
+
+@pytest.fixture(autouse=True)
+def _few_renderings(monkeypatch: pytest.MonkeyPatch):
+    """Random networks are measured as well by 4 people as by 64."""
+    monkeypatch.setattr(command, "own_error", partial(own_error, count=4))
 
 
 def test_the_command_writes_the_same_report_twice(random_world: Path, tmp_path: Path, capsys: pytest.CaptureFixture):

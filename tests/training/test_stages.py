@@ -97,6 +97,8 @@ def folder(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Path]:
     with pytest.MonkeyPatch.context() as patch:
         for room in ("base", "adapters", "motion"):
             patch.setattr(f"lib_hellomeme.training.{room}.SAMPLING_STEPS", 2)
+        for room in ("adapters", "motion"):
+            patch.setattr(f"lib_hellomeme.training.{room}.SHOWN", 1)
         for stage in STAGES:
             command.run(arguments(stage, folder))
         yield folder
