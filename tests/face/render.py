@@ -201,30 +201,34 @@ def render(
     """RGB uint8 (size, size, 3): the head at rotation (3,) radians, `distance` face widths from the camera."""
     points = express(head.points, amounts or {}) @ rotation_matrix(rotation)
     factor = 2  # drawn larger for smooth edges
+    side = size * factor
     depth = distance - points[:, 2]
-    screen = points[:, :2] / depth[:, None] * [1.0, -1.0] * face_width * distance * factor + size * factor / 2
-    canvas = np.full((size * factor, size * factor, 3), background, np.uint8)
-    order = np.argsort(-depth[head.triangles].mean(axis=1))
-    mouth = set(ANCHORS["mouth_inner"])
-    for triangle in head.triangles[order]:
-        inside = mouth.issuperset(triangle.tolist())
-        _draw_triangle(canvas, head.picture, head.texture[triangle], screen[triangle], inside)
+    screen = points[:, :2] / depth[:, None] * [1.0, -1.0] * face_width * distance * factor + side / 2
+    triangles = head.triangles[np.argsort(-depth[head.triangles].mean(axis=1))]
+    edges = _edges(screen[triangles])
+    seen = np.abs(np.linalg.det(edges)) >= 1e-3  # the others are seen from their side
+    triangles, edges = triangles[seen], edges[seen]
+    which = np.full((side, side), -1, np.int32)  # the triangle at each pixel
+    for index, corners in enumerate(np.rint(screen[triangles] * 16).astype(np.int32)):
+        cv2.fillConvexPoly(which, corners, (index,), shift=4)
+    linear = _edges(head.texture[triangles]) @ np.linalg.inv(edges)  # t 2 2, pixels of the screen to the photo's
+    first = triangles[:, 0]
+    offset = head.texture[first] - np.einsum("tij,tj->ti", linear, screen[first])
+    left, top, width, height = cv2.boundingRect((which >= 0).astype(np.uint8))
+    rows, columns = slice(top, top + height), slice(left, left + width)
+    which = which[rows, columns]
+    matrices = np.dstack([linear, offset]).astype(np.float32)[which]  # h w 2 3
+    y, x = (np.arange(side, dtype=np.float32)[each] for each in (rows, columns))
+    maps = matrices[..., 0] * x[:, None] + matrices[..., 1] * y[:, None, None] + matrices[..., 2]  # h w 2
+    drawn = cv2.remap(head.picture, maps, None, cv2.INTER_LINEAR, borderMode=cv2.BORDER_REPLICATE)
+    dark = np.all(np.isin(triangles, ANCHORS["mouth_inner"]), axis=1)
+    drawn[np.take(dark, which)] = MOUTH_COLOUR
+    drawn[which < 0] = background
+    canvas = np.full((side, side, 3), background, np.uint8)
+    canvas[rows, columns] = drawn
     return cv2.resize(canvas, (size, size), interpolation=cv2.INTER_AREA)
 
 
-def _draw_triangle(canvas: np.ndarray, picture: np.ndarray, source: np.ndarray, target: np.ndarray, dark: bool) -> None:
-    low = np.maximum(np.floor(target.min(axis=0)).astype(int), 0)
-    high = np.minimum(np.ceil(target.max(axis=0)).astype(int) + 1, canvas.shape[1::-1])
-    a, b = target[1] - target[0], target[2] - target[0]
-    if (high <= low).any() or abs(a[0] * b[1] - a[1] * b[0]) < 1e-3:
-        return
-    part = canvas[low[1] : high[1], low[0] : high[0]]
-    mask = np.zeros(part.shape[:2], np.uint8)
-    cv2.fillConvexPoly(mask, np.rint((target - low) * 16).astype(np.int32), (1,), shift=4)
-    if dark:
-        part[mask > 0] = MOUTH_COLOUR
-        return
-    matrix = cv2.getAffineTransform(source.astype(np.float32), (target - low).astype(np.float32))
-    size = (part.shape[1], part.shape[0])
-    warped = cv2.warpAffine(picture, matrix, size, flags=cv2.INTER_LINEAR, borderMode=cv2.BORDER_REPLICATE)
-    part[mask > 0] = warped[mask > 0]
+def _edges(corners: np.ndarray) -> np.ndarray:
+    """Triangles (t, 3, 2) to (t, 2, 2): columns that lead from the first corner to the others."""
+    return (corners[:, 1:] - corners[:, :1]).transpose(0, 2, 1)
