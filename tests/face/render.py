@@ -220,7 +220,7 @@ def render(
     matrices = np.dstack([linear, offset]).astype(np.float32)[which]  # h w 2 3
     y, x = (np.arange(side, dtype=np.float32)[each] for each in (rows, columns))
     maps = matrices[..., 0] * x[:, None] + matrices[..., 1] * y[:, None, None] + matrices[..., 2]  # h w 2
-    drawn = cv2.remap(head.picture, maps, None, cv2.INTER_LINEAR, borderMode=cv2.BORDER_REPLICATE)
+    drawn = cv2.remap(head.picture, maps[..., 0], maps[..., 1], cv2.INTER_LINEAR, borderMode=cv2.BORDER_REPLICATE)
     dark = np.all(np.isin(triangles, ANCHORS["mouth_inner"]), axis=1)
     drawn[np.take(dark, which)] = MOUTH_COLOUR
     drawn[which < 0] = background
