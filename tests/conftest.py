@@ -6,7 +6,7 @@ import torch
 # The networks of the tests are tiny: a second thread would only wait, for long where other programs use the cores too.
 torch.set_num_threads(1)
 
-# They take a minute or more each. The last file of a run keeps one process busy while the others have nothing to do.
+# Half a minute or more each. The last file of a run keeps one process busy while the others have nothing to do.
 LONGEST = ("test_world.py", "test_stages.py", "test_shipped.py", "test_accuracy.py")
 
 

@@ -108,7 +108,7 @@ class Endless:
 
 peaks = []
 track = track_of([Fraction(0)], [(128, 128)])
-for count in (300, 1800):
+for count in (300, 3000):
     long = type(track)(track.fps, track.frames * count, track.measured, track.extractor)
     write_preview(Endless(Path(sys.argv[1]), count), long, Path(sys.argv[1]) / "a.mp4")
     peaks.append(resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024)
@@ -117,7 +117,7 @@ print(peaks[1] - peaks[0])
 
 
 def test_memory_does_not_grow_with_the_length(tmp_path):
-    """300 against 1800 frames, whose previews would take 170 MB."""
+    """300 against 3000 frames, whose previews would take 310 MB."""
     pytest.importorskip("resource")
     root = Path(__file__).parents[2]
     command = [sys.executable, "-c", LONG, str(tmp_path)]
