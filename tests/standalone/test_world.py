@@ -38,7 +38,7 @@ def test_pose_expression_and_identity_follow(scores: Scores) -> None:
 
 
 @pytest.mark.xfail(
-    strict=True, reason="0.35 and -0.01 on these people in 20 steps; their wanted pictures, by the VAE, tell brows by 0.42"
+    strict=True, reason="0.35 and -0.01 on these people in 20 steps; wanted pictures, by the VAE, tell brows by 0.42"
 )
 def test_smiles_and_brows_follow_as_they_should(scores: Scores) -> None:
     assert min(scores[FULL][name] for name in ("smile", "brows up")) > 0.65
