@@ -19,6 +19,7 @@ import torch
 from torch import Tensor, nn
 
 from lib_hellomeme.errors import SettingsError
+from lib_hellomeme.taps.bank import Bank
 from lib_hellomeme.training import control, reference
 from lib_hellomeme.training.adapters import (
     BEFORE,
@@ -102,12 +103,15 @@ class JointStage(AdapterStage):
         return with_pure_noise(super().batch(recipe, step), PURE)
 
     def predict(self, batch: Batch, step: int) -> Tensor:
-        bank = reference.write_reference(self.port, self.adapters, *self.given(batch, step))
-        bank = {site: hidden.repeat_interleave(2, dim=0) for site, hidden in bank.items()}
+        bank = {site: hidden.repeat_interleave(2, dim=0) for site, hidden in self.write(batch, step).items()}
         return reference.predict_velocity(self.port, self.adapters, batch.call, bank, self.heads(batch, batch.views))
 
+    def write(self, batch: Batch, step: int) -> Bank:
+        """Of each pair's person, shown in another pose."""
+        return reference.write_reference(self.port, self.adapters, *self.given(batch, step))
+
     def given(self, batch: Batch, step: int) -> tuple[Call, Heads]:
-        """What `write_reference` takes: the person of each pair in another pose."""
+        """What `write_reference` takes."""
         one = slice(None, None, 2)
         people, views, uncond, call = batch.people[one], batch.views[one], batch.uncond[one], batch.call
         further = np.random.default_rng([self.recipe.seed, step, 1]).integers(2, self.recipe.views, len(views))

@@ -95,10 +95,7 @@ class ReferenceStage(AdapterStage):
         with codes_of(self.reference) as codes:
             predicted = self.predict(batch, step)
         loss = self.error_at(step)(predicted, batch.latents, batch.noise, batch.call.timestep, batch.weight)
-        uncond = batch.uncond[:, None, None, None].to(batch.latents.device)
-        known = torch.where(uncond, 0.0, batch.latents)
-        drawn = draw_by(self.readouts, codes, known.shape[-1])
-        return loss + torch.stack([weighted_mean((one - known).square(), batch.weight) for one in drawn]).mean()
+        return loss + readouts_loss(self.readouts, codes, batch)
 
     def error_at(self, step: int) -> Error:
         """A step's."""
@@ -120,6 +117,7 @@ class ReferenceStage(AdapterStage):
         bank = {site: written[place].float().to(self.run.device) for site, written in self.written.items()}
         return batch.call, bank, self.heads(batch, batch.views)
 
+    @torch.no_grad()
     def _write(self) -> Bank:
         """What the write passes over views in the first REFERENCES poses leave, and at the end that of uncond rows;
         float16.
@@ -218,6 +216,13 @@ def codes_of(reference: ReferenceAdapter) -> Iterator[dict[str, Tensor]]:
             handle.remove()
 
 
+def readouts_loss(readouts: nn.ModuleDict, codes: Mapping[str, Tensor], batch: Batch) -> Tensor:
+    """Error of the latents that are read from the codes; there are none to know where uncond."""
+    known = torch.where(batch.uncond[:, None, None, None].to(batch.latents.device), 0.0, batch.latents)
+    drawn = draw_by(readouts, codes, known.shape[-1])
+    return torch.stack([weighted_mean((one - known).square(), batch.weight) for one in drawn]).mean()
+
+
 def draw_by(readouts: nn.ModuleDict, codes: Mapping[str, Tensor], side: int) -> list[Tensor]:
     """The latents (n, 4, side, side) by each site's code."""
     return [spread(readouts[site.replace(".", "_")](code.permute(0, 3, 1, 2)), side) for site, code in codes.items()]
@@ -233,10 +238,9 @@ def layers_of(reference: ReferenceAdapter) -> dict[str, STKReference]:
     return {site: layer for site, layer in reference.sites().items() if isinstance(layer, STKReference)}
 
 
-@torch.no_grad()
 def write_reference(port: Port, networks: Adapters, call: Call, own: Heads) -> Bank:
-    """What the recipe's write pass leaves: the call's rows are references at timestep 0, zeros where uncond, and `own`
-    their heads. It is taken as given: a gradient through it would cost a second pass back through the UNet."""
+    """What the recipe's write pass leaves, with a graph back to what requires one: the call's rows are references at
+    timestep 0, zeros where uncond, and `own` their heads."""
     bank: Bank = {}
     control = add_control(control_of(networks.control, own))
     write(port, call, bank, [record(site, bank) for site in networks.reference.sites()], control)

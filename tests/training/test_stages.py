@@ -43,7 +43,7 @@ from lib_hellomeme.training.command import STAGES
 from lib_hellomeme.training.control import begin_projection
 from lib_hellomeme.training.control_base import DRAWINGS, begin_base, draw, maps_of
 from lib_hellomeme.training.data import Request
-from lib_hellomeme.training.diffusion import STEPS, latents_loss, seeded, velocity, velocity_loss
+from lib_hellomeme.training.diffusion import STEPS, latents_loss, seeded, velocity, velocity_loss, weighted_mean
 from lib_hellomeme.training.faces import face_state, random_face
 from lib_hellomeme.training.finish import FinishStage
 from lib_hellomeme.training.joint import CONTRAST, PURE, JointStage, pairs_loss
@@ -387,6 +387,13 @@ def test_joint_sees_two_expressions_of_a_person_written_in_another_pose(folder: 
     assert not any(value.requires_grad for value in stage.adapters.control.base.parameters())
 
 
+def test_joint_knows_how_control_changes_what_is_written(folder: Path) -> None:
+    stage = JointStage(recipe("joint"), work(folder), command.TOOLS)
+    written = stage.write(stage.batch(recipe("joint"), 0), 0)
+    torch.stack([hidden.square().mean() for hidden in written.values()]).sum().backward()
+    assert any(weight.grad is not None and weight.grad.any() for weight in stage.projection.parameters())
+
+
 def test_refine_takes_pairs_and_single_people_in_turn(folder: Path) -> None:
     short = replace(recipe("refine"), batch=12, steps=100)
     stage = RefineStage(short, work(folder), command.TOOLS)
@@ -447,6 +454,21 @@ def test_finish_goes_on_with_all_networks_where_little_noise_is_left(folder: Pat
     assert torch.equal(stage.timesteps(1, torch.arange(STEPS)), torch.arange(STEPS))
     exported = {path.relative_to(folder).as_posix() for path in stage.export()}
     assert exported == {f"{name}.safetensors" for name in sources}
+
+
+def test_finish_is_taught_who_is_shown(folder: Path) -> None:
+    stage = FinishStage(recipe("finish"), work(folder), command.TOOLS)
+    batch = stage.batch(recipe("finish"), 0)
+    assert not batch.uncond.any()
+    nothing_read = weighted_mean(batch.latents.square(), batch.weight)
+    torch.testing.assert_close(stage.loss(0), JointStage.loss(stage, 0) + nothing_read)
+    with torch.no_grad():
+        for readout in stage.readouts.children():
+            readout.weight.normal_(generator=seeded(0))
+    (stage.loss(0) - JointStage.loss(stage, 0)).backward()
+    read = [value for name, value in stage.reference.named_parameters() if "attn.attny.to_v" in name]
+    assert read
+    assert all(value.grad is not None and value.grad.any() for value in read)
 
 
 def test_differences_in_pairs_count_more() -> None:
