@@ -463,8 +463,8 @@ def test_finish_is_taught_who_is_shown(folder: Path) -> None:
     nothing_read = weighted_mean(batch.latents.square(), batch.weight)
     torch.testing.assert_close(stage.loss(0), JointStage.loss(stage, 0) + nothing_read)
     with torch.no_grad():
-        for readout in stage.readouts.children():
-            readout.weight.normal_(generator=seeded(0))
+        for weight in stage.readouts.parameters():
+            weight.normal_(generator=seeded(0))
     (stage.loss(0) - JointStage.loss(stage, 0)).backward()
     read = [value for name, value in stage.reference.named_parameters() if "attn.attny.to_v" in name]
     assert read
