@@ -120,8 +120,15 @@ class AdapterStage(ABC):
         """What acts while this person is drawn in view 1, and what begins it, for the rows (uncond, cond)."""
 
     def loss(self, step: int) -> Tensor:
-        batch = self.batch(self.recipe, step)
-        return self.error(self.predict(batch, step), batch.latents, batch.noise, batch.call.timestep, batch.weight)
+        return self.loss_of(self.batch(self.recipe, step), step)
+
+    def loss_of(self, batch: Batch, step: int) -> Tensor:
+        predicted = self.predict(batch, step)
+        return self.error_at(step)(predicted, batch.latents, batch.noise, batch.call.timestep, batch.weight)
+
+    def error_at(self, step: int) -> Error:
+        """A step's."""
+        return self.error
 
     def batch(self, recipe: Recipe, step: int) -> Batch:
         device, together = self.run.device, self.together(step)

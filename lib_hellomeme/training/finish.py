@@ -16,7 +16,7 @@ from pathlib import Path
 from torch import Tensor, nn
 
 from lib_hellomeme.training import control, reference
-from lib_hellomeme.training.adapters import CONTROL_BASE_FILE, CONTROL_PROJECTION_FILE, REFERENCE_FILE
+from lib_hellomeme.training.adapters import CONTROL_BASE_FILE, CONTROL_PROJECTION_FILE, REFERENCE_FILE, Batch
 from lib_hellomeme.training.beginnings import rates_by_size
 from lib_hellomeme.training.diffusion import STEPS
 from lib_hellomeme.training.joint import JointStage
@@ -49,11 +49,9 @@ class FinishStage(JointStage):
         slower = dict.fromkeys(self.adapters.control.base.modules(), CONTROL_BASE)
         return rates_by_size(self.networks, {**slower, **dict.fromkeys(last, LAST_LAYERS)})
 
-    def loss(self, step: int) -> Tensor:
-        batch = self.batch(self.recipe, step)
+    def loss_of(self, batch: Batch, step: int) -> Tensor:
         with reference.codes_of(self.reference) as codes:
-            predicted = self.predict(batch, step)
-        loss = self.error(predicted, batch.latents, batch.noise, batch.call.timestep, batch.weight)
+            loss = super().loss_of(batch, step)
         return loss + reference.readouts_loss(self.readouts, codes, batch)
 
     def timesteps(self, step: int, timestep: Tensor) -> Tensor:

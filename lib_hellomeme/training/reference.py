@@ -30,7 +30,6 @@ from lib_hellomeme.training.adapters import (
     REFERENCE_FILE,
     AdapterStage,
     Batch,
-    Error,
     Heads,
     add_control,
     control_of,
@@ -90,16 +89,10 @@ class ReferenceStage(AdapterStage):
     def timesteps(self, step: int, timestep: Tensor) -> Tensor:
         return timesteps_at(step / self.recipe.steps, timestep)
 
-    def loss(self, step: int) -> Tensor:
-        batch = self.batch(self.recipe, step)
+    def loss_of(self, batch: Batch, step: int) -> Tensor:
         with codes_of(self.reference) as codes:
-            predicted = self.predict(batch, step)
-        loss = self.error_at(step)(predicted, batch.latents, batch.noise, batch.call.timestep, batch.weight)
+            loss = super().loss_of(batch, step)
         return loss + readouts_loss(self.readouts, codes, batch)
-
-    def error_at(self, step: int) -> Error:
-        """A step's."""
-        return self.error
 
     def predict(self, batch: Batch, step: int) -> Tensor:
         return predict_velocity(self.port, self.adapters, *self.given(batch, step))

@@ -29,7 +29,7 @@ from lib_hellomeme.training.measuring import FILE
 from lib_hellomeme.training.people import render
 
 CASES = [unseen_case(77, index, 128) for index in range(12)]
-EXPRESSIONS_MOVED = ("smile", "brows up")
+MOVED = ("smile", "brows up")
 Scores = Mapping[str, Mapping[str, float]]
 
 
@@ -45,12 +45,10 @@ def network() -> MeasuringNetwork:
 
 @pytest.fixture(scope="module")
 def scores(artist: Artist, network: MeasuringNetwork) -> Scores:
-    """12 people, of whom six without reference and control: means stray by about a third of what 64 would tell, and so
-    far the limits are loosened."""
-    counts = {FULL: 12, NO_CONTROL: 6, NO_REFERENCE: 6}
+    """12 people in 10 steps: means stray by about a third of what 64 would tell, and so far the limits are loosened."""
     return {
-        name: score(network, CASES[:count], [artist.variant(name, case) for case in CASES[:count]])
-        for name, count in counts.items()
+        name: score(network, CASES, [artist.variant(name, case) for case in CASES])
+        for name in (FULL, NO_CONTROL, NO_REFERENCE)
     }
 
 
@@ -60,6 +58,7 @@ def test_pose_expression_and_identity_follow(scores: Scores) -> None:
     assert full["pose"] < 0.45 * scores[NO_CONTROL]["pose"]
     assert full["identity"] < 0.4 * scores[NO_REFERENCE]["identity"]
     assert min(full["jaw open"], full["eyes closed"]) > 0.75
+    assert full["smile"] > 0.25  # 12 people tell little of it: see the next test
 
 
 def test_smiles_and_brows_follow(artist: Artist, network: MeasuringNetwork) -> None:
@@ -68,16 +67,16 @@ def test_smiles_and_brows_follow(artist: Artist, network: MeasuringNetwork) -> N
     rest, moved = (
         measured(network, [artist.variant(FULL, driven(case, value)) for case in cases]) for value in (0.0, 1.0)
     )
-    for name in EXPRESSIONS_MOVED:
+    for name in MOVED:
         rises = [after.expression(name) - before.expression(name) for before, after in zip(rest, moved, strict=True)]
         assert mean(rises) > 0.4
 
 
 def driven(case: Case, value: float) -> Case:
-    """The case by its driver at rest but for EXPRESSIONS_MOVED."""
+    """The case by its driver at rest but for MOVED."""
     face = case.portrait.driving.face
     coefficients = np.zeros_like(face.coefficients)
-    for name in EXPRESSIONS_MOVED:
+    for name in MOVED:
         coefficients[[ARKIT_INDEX[part] for part in EXPRESSIONS[name]]] = value
     driver = seen(render(case.driver, replace(face, coefficients=coefficients)))
     return replace(case, portrait=replace(case.portrait, driving=driver))

@@ -461,11 +461,11 @@ def test_finish_is_taught_who_is_shown(folder: Path) -> None:
     batch = stage.batch(recipe("finish"), 0)
     assert not batch.uncond.any()
     nothing_read = weighted_mean(batch.latents.square(), batch.weight)
-    torch.testing.assert_close(stage.loss(0), JointStage.loss(stage, 0) + nothing_read)
+    torch.testing.assert_close(stage.loss(0), JointStage.loss_of(stage, batch, 0) + nothing_read)
     with torch.no_grad():
         for weight in stage.readouts.parameters():
             weight.normal_(generator=seeded(0))
-    (stage.loss(0) - JointStage.loss(stage, 0)).backward()
+    (stage.loss(0) - JointStage.loss_of(stage, batch, 0)).backward()
     read = [value for name, value in stage.reference.named_parameters() if "attn.attny.to_v" in name]
     assert read
     assert all(value.grad is not None and value.grad.any() for value in read)
