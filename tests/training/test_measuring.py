@@ -5,6 +5,7 @@ from __future__ import annotations
 from dataclasses import replace
 
 import numpy as np
+import pytest
 import torch
 
 from lib_hellomeme.face.track import ARKIT_INDEX
@@ -12,9 +13,10 @@ from lib_hellomeme.training.data import Person
 from lib_hellomeme.training.diffusion import seeded
 from lib_hellomeme.training.faces import coefficients, face_state
 from lib_hellomeme.training.identity import random_identity
-from lib_hellomeme.training.measuring import mirrored, moved, recoloured
+from lib_hellomeme.training.measuring import mirrored, moved, recoloured, through
+from lib_hellomeme.training.models import new_vae
 from lib_hellomeme.training.people import Region, render
-from lib_hellomeme.training.pool import to_tensor
+from lib_hellomeme.training.pool import decode, encode, to_tensor
 
 
 def one_sided() -> Person:
@@ -73,3 +75,16 @@ def test_other_colours_leave_greys_grey_and_shapes_as_they_are() -> None:
     for before, after in zip(pictures[0::2], changed[0::2], strict=True):
         assert torch.corrcoef(torch.stack([before.mean(0).flatten(), after.mean(0).flatten()]))[0, 1] > 0.95
     assert torch.equal(recoloured(pictures, seeded(1)), changed)
+
+
+def test_every_picture_goes_through_the_vae(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("lib_hellomeme.training.measuring.AT_ONCE", 2)
+    torch.manual_seed(0)
+    vae = new_vae().eval()
+    pictures = one_sided().pictures[:, ::2, ::2].repeat(3, axis=0)
+    pictures[1:] = pictures[1:, ::-1]
+    rebuilt = through(vae, pictures)
+    for row in (0, 2):
+        alone = decode(vae, encode(vae, pictures[row : row + 1]))[0]
+        assert np.abs(rebuilt[row].astype(int) - alone).max() <= 1
+    assert (rebuilt[1] != rebuilt[0]).any()
