@@ -47,7 +47,7 @@ STAGES: dict[str, StageDefaults] = {
     "style": StageDefaults(StyleStage, 1000, 16, 1e-3, people=500),
     "motion": StageDefaults(MotionStage, 6000, 2, 3e-4),
     "animatediff": StageDefaults(AnimateDiffStage, 6000, 2, 3e-4),
-    "measure": StageDefaults(MeasureStage, 5000, 32, 2e-3, people=700),
+    "measure": StageDefaults(MeasureStage, 7000, 32, 2e-3),
 }  # in the order in which they need each other's files
 
 OWN = ("steps", "batch", "rate", "people")  # what each stage has a value of its own for

@@ -9,7 +9,6 @@ from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-import cv2
 import numpy as np
 import torch
 from torch import Tensor
@@ -30,21 +29,16 @@ if TYPE_CHECKING:
 
 FILE = "measure.safetensors"
 TIMES = 8  # as many people as others see views: with fewer, brows are learned by heart (0.80 on them, 0.46 on others)
-REBUILT_PEOPLE = 1 / 4  # share of them that are there as the VAE rebuilds them, too
+REBUILT_PEOPLE = 1 / 6  # share of them that are there as the VAE rebuilds them, too
 REBUILT_ROWS = 1 / 2  # share of a batch that is rebuilt
 AT_ONCE = 16  # pictures through the VAE
-ZOOM, SHIFT = 0.08, 0.06  # about how much larger or smaller, and shifted by how much of the side, half of all are
-HUE, CONTRAST, BRIGHTNESS = 0.3, 0.2, 0.1  # deviations: radians, factor, of [-1, 1]
 SIDES = {"Left": "Right", "Right": "Left"}
 MIRROR = [ARKIT_INDEX[re.sub("Left$|Right$", lambda side: SIDES[side[0]], name)] for name in ARKIT_NAMES]
 
 
 class MeasureStage:
-    """Renderings in other colours, half of them mirrored, half of them moved, and half of each batch through the VAE,
-    because what is drawn has been through it.
-
-    Colours are told by regions, so that the network need not know any: without such changes it learns brows by heart.
-    """
+    """Renderings with a little noise, half of them mirrored, and half of each batch through the VAE, because what is
+    drawn has been through it."""
 
     def __init__(self, recipe: Recipe, run: Run, tools: CheckpointTools) -> None:
         torch.manual_seed(recipe.seed)
@@ -64,11 +58,15 @@ class MeasureStage:
         part = math.ceil(self.recipe.batch * REBUILT_ROWS)
         first = choose.integers(len(self.rebuilt), size=part)
         others = choose.integers(len(self.people), size=self.recipe.batch - part)
-        rebuilt = [replace(self.people[index], pictures=self.rebuilt[index][None]) for index in first]
-        people = [*rebuilt, *(self.people[index] for index in others)]
-        people = [moved(mirrored(one) if choose.random() < 0.5 else one, choose) for one in people]
-        pictures = to_tensor(np.concatenate([person.pictures for person in people]))
-        changed = recoloured(pictures, seeded(self.recipe.seed, step)).to(self.run.device)
+        people = [self.people[index] for index in (*first, *others)]
+        pictures = to_tensor(np.concatenate([self.rebuilt[first], *(person.pictures for person in people[part:])]))
+        for index in np.flatnonzero(choose.random(len(people)) < 0.5):
+            people[index], pictures[index] = mirrored(people[index]), pictures[index].flip(-1)
+        generator = seeded(self.recipe.seed, step)
+        gain = 1 + 0.05 * torch.randn(len(pictures), 3, 1, 1, generator=generator)
+        noise = torch.randn(pictures.shape, generator=generator)
+        strength = 0.06 * torch.rand(len(pictures), 1, 1, 1, generator=generator)
+        changed = (pictures * gain + strength * noise).to(self.run.device)
         return measuring_loss(self.networks(fit_size(changed)), people)
 
     def validate(self) -> np.ndarray:
@@ -94,35 +92,6 @@ def mirrored(person: Person) -> Person:
         for face in person.faces
     )
     return replace(person, faces=faces, pictures=person.pictures[:, :, ::-1], regions=person.regions[:, :, ::-1])
-
-
-def moved(person: Person, choose: np.random.Generator) -> Person:
-    """Half of the time elsewhere in the picture, larger or smaller, which changes neither pose nor expression."""
-    if choose.random() < 0.5:
-        return person
-    size = person.regions.shape[-1]
-    scale, shift = 1 + choose.uniform(-ZOOM, ZOOM), choose.uniform(-SHIFT, SHIFT, 2) * size
-    there = np.column_stack([scale * np.eye(2), shift + (1 - scale) * (size - 1) / 2])
-
-    def warped(picture: np.ndarray, interpolation: int) -> np.ndarray:
-        return cv2.warpAffine(picture, there, (size, size), flags=interpolation, borderMode=cv2.BORDER_REPLICATE)[None]
-
-    pictures, regions = warped(person.pictures[0], cv2.INTER_LINEAR), warped(person.regions[0], cv2.INTER_NEAREST)
-    return replace(person, pictures=pictures, regions=regions)
-
-
-def recoloured(pictures: Tensor, generator: torch.Generator) -> Tensor:
-    """(n, 3, H, W) in [-1, 1], each with its own turn of hues about grey, contrast, brightness and noise."""
-    hue, contrast, brightness = torch.randn(3, len(pictures), 1, 1, generator=generator)
-    # Rodrigues' formula about (1, 1, 1) / sqrt(3).
-    across = torch.tensor([[0.0, -1.0, 1.0], [1.0, 0.0, -1.0], [-1.0, 1.0, 0.0]]) / 3**0.5
-    angle = HUE * hue
-    turn = angle.cos() * torch.eye(3) + (1 - angle.cos()) / 3 + angle.sin() * across  # n 3 3
-    matrix = (1 + CONTRAST * contrast) * turn
-    changed = torch.einsum("nij,njhw->nihw", matrix, pictures) + BRIGHTNESS * brightness[..., None]
-    noise = torch.randn(pictures.shape, generator=generator)
-    strength = 0.06 * torch.rand(len(pictures), 1, 1, 1, generator=generator)
-    return (changed + strength * noise).clamp(-1, 1)
 
 
 def through(vae: AutoencoderKL, pictures: np.ndarray) -> np.ndarray:
