@@ -28,7 +28,7 @@ from lib_hellomeme.training.measure import EXPRESSIONS, MeasuringNetwork, load_m
 from lib_hellomeme.training.measuring import FILE
 from lib_hellomeme.training.people import render
 
-CASES = [unseen_case(77, index, 128) for index in range(12)]
+CASES = [unseen_case(77, index, 128) for index in range(6)]
 MOVED = ("smile", "brows up")
 Scores = Mapping[str, Mapping[str, float]]
 
@@ -45,11 +45,10 @@ def network() -> MeasuringNetwork:
 
 @pytest.fixture(scope="module")
 def scores(artist: Artist, network: MeasuringNetwork) -> Scores:
-    """12 people, six without control and without reference, in 10 steps: means stray by about a third of what 64
-    would tell, and so far the limits are loosened."""
-    people = {FULL: CASES, NO_CONTROL: CASES[:6], NO_REFERENCE: CASES[:6]}
+    """The same people with all of it and without a part, in 10 steps."""
     return {
-        name: score(network, cases, [artist.variant(name, case) for case in cases]) for name, cases in people.items()
+        name: score(network, CASES, [artist.variant(name, case) for case in CASES])
+        for name in (FULL, NO_CONTROL, NO_REFERENCE)
     }
 
 
@@ -59,14 +58,13 @@ def test_pose_expression_and_identity_follow(scores: Scores) -> None:
     assert full["pose"] < 0.45 * scores[NO_CONTROL]["pose"]
     assert full["identity"] < 0.4 * scores[NO_REFERENCE]["identity"]
     assert min(full["jaw open"], full["eyes closed"]) > 0.75
-    assert full["smile"] > 0.25  # 12 people tell little of it: see the next test
+    # Six people tell nothing of smiles' and brows' correlations: see the next test.
 
 
 def test_smiles_and_brows_follow(artist: Artist, network: MeasuringNetwork) -> None:
-    """Each of six people at rest and with all of both: correlations would need many more to tell anything."""
-    cases = CASES[:6]
+    """Each person at rest and with all of both."""
     rest, moved = (
-        measured(network, [artist.variant(FULL, driven(case, value)) for case in cases]) for value in (0.0, 1.0)
+        measured(network, [artist.variant(FULL, driven(case, value)) for case in CASES]) for value in (0.0, 1.0)
     )
     for name in MOVED:
         rises = [after.expression(name) - before.expression(name) for before, after in zip(rest, moved, strict=True)]
