@@ -27,6 +27,7 @@ EDGE_WEIGHT = 1.0
 COMICS = 0.2  # share of the pictures in the style that the LoRA learns later
 CROPPED = 0.85  # share of the steps, the first ones, that see quarters of pictures; the others see whole ones
 CROPS = 2  # quarters of each picture
+SCALED_BY = 64  # unseen people whose latents are brought to the scale
 UNSEEN = 1 << 20  # added to seeds for validation
 
 
@@ -69,7 +70,7 @@ class VaeStage:
         vae = new_vae()
         vae.load_state_dict({**vae.state_dict(), **self.networks.state_dict()})
         frozen(vae, self.run.device)
-        pictures, _ = self._batch(unseen_people(self.recipe, 64), 0)
+        pictures, _ = self._batch(unseen_people(self.recipe, SCALED_BY), 0)
         latents = torch.cat([posterior(vae, part).mean for part in pictures.split(8)])
         normalise_latents(vae, latents.mean(dim=(0, 2, 3)), latents.std(dim=(0, 2, 3)))
         path = vae_path(self.run.folder)

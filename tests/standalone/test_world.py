@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import replace
 
 import numpy as np
@@ -28,9 +28,10 @@ from lib_hellomeme.training.measure import EXPRESSIONS, MeasuringNetwork, load_m
 from lib_hellomeme.training.measuring import FILE
 from lib_hellomeme.training.people import render
 
-CASES = [unseen_case(77, index, 128) for index in range(6)]
+CASES = [unseen_case(77, index, 128) for index in range(12)]
+FEW = CASES[:6]  # these are drawn without a part, too
 MOVED = ("smile", "brows up")
-Scores = Mapping[str, Mapping[str, float]]
+Drawn = Mapping[str, Sequence[np.ndarray]]
 
 
 @pytest.fixture(scope="module")
@@ -44,27 +45,32 @@ def network() -> MeasuringNetwork:
 
 
 @pytest.fixture(scope="module")
-def scores(artist: Artist, network: MeasuringNetwork) -> Scores:
-    """The same people with all of it and without a part, in 10 steps."""
-    return {
-        name: score(network, CASES, [artist.variant(name, case) for case in CASES])
-        for name in (FULL, NO_CONTROL, NO_REFERENCE)
-    }
+def drawn(artist: Artist) -> Drawn:
+    """With all of it and without a part, in 10 steps."""
+    people = {FULL: CASES, NO_CONTROL: FEW, NO_REFERENCE: FEW}
+    return {name: [artist.variant(name, case) for case in cases] for name, cases in people.items()}
 
 
-def test_pose_expression_and_identity_follow(scores: Scores) -> None:
-    full = scores[FULL]
+def test_pose_and_expression_follow(drawn: Drawn, network: MeasuringNetwork) -> None:
+    """Means of twelve people stray by about a third of what 64 would tell, and so far the limits are loosened."""
+    full = score(network, CASES, drawn[FULL])
     assert full["pose"] < 8
-    assert full["pose"] < 0.45 * scores[NO_CONTROL]["pose"]
-    assert full["identity"] < 0.4 * scores[NO_REFERENCE]["identity"]
     assert min(full["jaw open"], full["eyes closed"]) > 0.75
-    # Six people tell nothing of smiles' and brows' correlations: see the next test.
+    assert full["smile"] > 0.25  # 12 people tell little of it: see test_smiles_and_brows_follow
+
+
+def test_control_moves_and_the_reference_tells_who(drawn: Drawn, network: MeasuringNetwork) -> None:
+    full, no_control, no_reference = (
+        score(network, FEW, drawn[name][: len(FEW)]) for name in (FULL, NO_CONTROL, NO_REFERENCE)
+    )
+    assert full["pose"] < 0.45 * no_control["pose"]
+    assert full["identity"] < 0.4 * no_reference["identity"]
 
 
 def test_smiles_and_brows_follow(artist: Artist, network: MeasuringNetwork) -> None:
-    """Each person at rest and with all of both."""
+    """Each of six people at rest and with all of both: correlations would need many more to tell anything."""
     rest, moved = (
-        measured(network, [artist.variant(FULL, driven(case, value)) for case in CASES]) for value in (0.0, 1.0)
+        measured(network, [artist.variant(FULL, driven(case, value)) for case in FEW]) for value in (0.0, 1.0)
     )
     for name in MOVED:
         rises = [after.expression(name) - before.expression(name) for before, after in zip(rest, moved, strict=True)]

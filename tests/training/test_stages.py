@@ -99,6 +99,7 @@ def folder(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Path]:
             patch.setattr(f"lib_hellomeme.training.{room}.SAMPLING_STEPS", 2)
         for room in ("adapters", "motion"):
             patch.setattr(f"lib_hellomeme.training.{room}.SHOWN", 1)
+        patch.setattr("lib_hellomeme.training.autoencoder.SCALED_BY", 4)
         for stage in STAGES:
             command.run(arguments(stage, folder))
         yield folder
