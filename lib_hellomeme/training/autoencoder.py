@@ -8,14 +8,14 @@ from typing import TYPE_CHECKING
 import numpy as np
 import torch
 import torch.nn.functional as F
-from safetensors.torch import load_file, save_file
-from torch import Tensor
+from safetensors.torch import load_file
+from torch import Tensor, nn
 
 from lib_hellomeme.errors import MissingFileError
 from lib_hellomeme.training.beginnings import begin_with_colours
 from lib_hellomeme.training.data import Person, Request, counted, draw_people, feature_weights
 from lib_hellomeme.training.diffusion import seeded
-from lib_hellomeme.training.loop import EVEN_RATES, Recipe, Run, replacing
+from lib_hellomeme.training.loop import EVEN_RATES, Recipe, Run, save_network
 from lib_hellomeme.training.models import frozen, new_vae, normalise_latents, posterior, rebuild, without_silent_resnets
 from lib_hellomeme.training.pool import sheet, to_pictures, to_tensor
 
@@ -29,6 +29,7 @@ CROPPED = 0.85  # share of the steps, the first ones, that see quarters of pictu
 CROPS = 2  # quarters of each picture
 SCALED_BY = 64  # unseen people whose latents are brought to the scale
 UNSEEN = 1 << 20  # added to seeds for validation
+FILE = "vae.safetensors"
 
 
 class VaeStage:
@@ -37,46 +38,46 @@ class VaeStage:
     A step sees as many pixels as `batch` quarters of a picture have.
     """
 
+    weights = staticmethod(feature_weights)
+    """What places count in the loss, by their regions."""
+
     def __init__(self, recipe: Recipe, run: Run) -> None:
         torch.manual_seed(recipe.seed)
         self.recipe, self.run, self.rates = recipe, run, EVEN_RATES
-        self.networks = begin_with_colours(without_silent_resnets(new_vae()))
+        self.vae = begin_with_colours(without_silent_resnets(new_vae()))
+        self.networks: nn.Module = self.vae
         request = Request(recipe.seed, recipe.size, views=1, comic=True)
         self.people = list(counted(draw_people(request, range(recipe.people), run.workers), recipe.people))
 
     def loss(self, step: int) -> Tensor:
         cropped = step < CROPPED * self.recipe.steps
-        count = max(1, self.recipe.batch // (CROPS if cropped else 4))
-        chosen = np.random.default_rng([self.recipe.seed, step, 2]).integers(len(self.people), size=count)
-        pictures, weights = self._batch([self.people[index] for index in chosen], step)
+        pictures, weights = self._chosen(max(1, self.recipe.batch // (CROPS if cropped else 4)), step)
         if cropped:
             pictures, weights = self._quarters(pictures, weights, step)
-        seen = posterior(self.networks, pictures)
+        seen = posterior(self.vae, pictures)
         noise = torch.randn(seen.mean.shape, generator=seeded(self.recipe.seed, step)).to(pictures.device)
-        rebuilt = rebuild(self.networks, seen.mean + seen.std * noise)
-        return (
-            (weights * (rebuilt - pictures).abs()).mean()
-            + EDGE_WEIGHT * edge_error(rebuilt, pictures)
-            + KL_WEIGHT * seen.kl().mean() / seen.mean[0].numel()
-        )
+        rebuilt = rebuild(self.vae, seen.mean + seen.std * noise)
+        return rebuilding_error(rebuilt, pictures, weights) + KL_WEIGHT * seen.kl().mean() / seen.mean[0].numel()
 
     def validate(self) -> np.ndarray:
         pictures, _ = self._batch(unseen_people(self.recipe, 8), 0)
-        rebuilt = rebuild(self.networks, posterior(self.networks, pictures).mean)
+        rebuilt = rebuild(self.vae, posterior(self.vae, pictures).mean)
         return sheet([to_pictures(pictures), to_pictures(rebuilt)])
 
     def export(self) -> list[Path]:
         """The VAE alone, under diffusers' names; its latents are brought to the scale that SD1.5's have."""
-        vae = new_vae()
-        vae.load_state_dict({**vae.state_dict(), **self.networks.state_dict()})
-        frozen(vae, self.run.device)
+        vae = frozen(with_silent_resnets(self.vae), self.run.device)
         pictures, _ = self._batch(unseen_people(self.recipe, SCALED_BY), 0)
         latents = torch.cat([posterior(vae, part).mean for part in pictures.split(8)])
         normalise_latents(vae, latents.mean(dim=(0, 2, 3)), latents.std(dim=(0, 2, 3)))
-        path = vae_path(self.run.folder)
-        with replacing(path) as temporary:
-            save_file({name: value.half().cpu().contiguous() for name, value in vae.state_dict().items()}, temporary)
+        path = self.run.folder / self.recipe.stage / FILE
+        save_network(path, vae)
         return [path]
+
+    def _chosen(self, count: int, step: int) -> tuple[Tensor, Tensor]:
+        """`_batch` of so many people, a step's."""
+        chosen = np.random.default_rng([self.recipe.seed, step, 2]).integers(len(self.people), size=count)
+        return self._batch([self.people[index] for index in chosen], step)
 
     def _quarters(self, pictures: Tensor, weights: Tensor, step: int) -> tuple[Tensor, Tensor]:
         """CROPS squares of half the side from each, anywhere: the middle, where the face is, lies in all of them."""
@@ -96,7 +97,7 @@ class VaeStage:
             person.comic if inked and person.comic is not None else person.pictures
             for person, inked in zip(people, comics, strict=True)
         ]
-        weights = np.concatenate([feature_weights(person.regions) for person in people])[:, None]
+        weights = np.concatenate([self.weights(person.regions) for person in people])[:, None]
         device = self.run.device
         return to_tensor(np.concatenate(pictures)).to(device), torch.from_numpy(weights).to(device)
 
@@ -107,6 +108,18 @@ def unseen_people(recipe: Recipe, count: int, views: int = 1, comic: bool = True
     return list(draw_people(request, range(count)))
 
 
+def with_silent_resnets(lighter: AutoencoderKL) -> AutoencoderKL:
+    """The whole network that computes the same as what `without_silent_resnets` gave."""
+    vae = new_vae()
+    vae.load_state_dict({**vae.state_dict(), **lighter.state_dict()})
+    return vae
+
+
+def rebuilding_error(rebuilt: Tensor, pictures: Tensor, weights: Tensor) -> Tensor:
+    """Of pictures (n, 3, H, W), weighted by place (n, 1, H, W), and of their edges."""
+    return (weights * (rebuilt - pictures).abs()).mean() + EDGE_WEIGHT * edge_error(rebuilt, pictures)
+
+
 def edge_error(pictures: Tensor, truth: Tensor) -> Tensor:
     """Mean absolute error of the differences between neighbours, (n, 3, H, W) each."""
     return sum(
@@ -114,14 +127,11 @@ def edge_error(pictures: Tensor, truth: Tensor) -> Tensor:
     )
 
 
-def vae_path(folder: Path) -> Path:
-    return folder / "vae.safetensors"
-
-
-def load_vae(folder: Path, device: torch.device) -> AutoencoderKL:
-    """What the stage `vae` has exported, frozen. Raises MissingFileError before that."""
-    if not vae_path(folder).is_file():
-        raise MissingFileError(f"{folder} holds no vae.safetensors: train the stage vae first")
+def load_vae(folder: Path, device: torch.device, stage: str = "decoder") -> AutoencoderKL:
+    """What the stage `decoder`, or `vae`, has exported, frozen. Raises MissingFileError before that."""
+    path = folder / stage / FILE
+    if not path.is_file():
+        raise MissingFileError(f"{path.parent} holds no {path.name}: train the stage {stage} first")
     vae = new_vae()
-    vae.load_state_dict(load_file(vae_path(folder)))
+    vae.load_state_dict(load_file(path))
     return frozen(vae.float(), device)

@@ -14,6 +14,7 @@ from lib_hellomeme.training.autoencoder import VaeStage
 from lib_hellomeme.training.base import BaseStage
 from lib_hellomeme.training.control import ControlStage
 from lib_hellomeme.training.control_base import ControlBaseStage
+from lib_hellomeme.training.decoder import DecoderStage
 from lib_hellomeme.training.finish import FinishStage
 from lib_hellomeme.training.joint import JointStage
 from lib_hellomeme.training.loop import Recipe, Run, Stage, keep_freed_memory, train
@@ -37,6 +38,7 @@ class StageDefaults(NamedTuple):
 
 STAGES: dict[str, StageDefaults] = {
     "vae": StageDefaults(lambda recipe, run, tools: VaeStage(recipe, run), 2500, 4, 4e-4),
+    "decoder": StageDefaults(lambda recipe, run, tools: DecoderStage(recipe, run), 4000, 2, 4e-4, people=6000),
     "base": StageDefaults(BaseStage, 8000, 8, 1.5e-3),
     "control_base": StageDefaults(ControlBaseStage, 10000, 32, 0.01),
     "control": StageDefaults(ControlStage, 2000, 12, 0.02),

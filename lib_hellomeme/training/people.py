@@ -30,6 +30,7 @@ from lib_hellomeme.training.identity import (
 
 BLACK: Colour = (24, 18, 24)
 WHITE: Colour = (255, 255, 255)
+BROW_CONTRAST = 30.0  # of brows and skin, in lightness of 0 to 100: fair brows were not seen to move on brown skin
 
 
 class Region(IntEnum):
@@ -400,7 +401,7 @@ def _palette(person: Identity) -> dict[Paint, Colour]:
     background, clothes, iris = BACKGROUNDS[person.background], CLOTHES[person.clothes], EYES[person.eyes]
     shade = mixed(skin, (120, 40, 50), 0.24)
     lips = mixed(skin, (204, 46, 70), 0.62 if person.woman else 0.34)
-    brow = mixed(hair if person.hair_shape != "bald" else (70, 50, 42), BLACK, 0.42)
+    brow = _seen_against(mixed(hair if person.hair_shape != "bald" else (70, 50, 42), BLACK, 0.42), skin)
     return {
         Paint.BACKGROUND: background,
         Paint.BACKDROP: mixed(background, WHITE, 0.32),
@@ -434,6 +435,18 @@ def _palette(person: Identity) -> dict[Paint, Colour]:
         Paint.GLASSES: GLASSES[person.glasses or "black"],
         Paint.EARRING: (244, 206, 96),
     }
+
+
+def _seen_against(colour: Colour, ground: Colour) -> Colour:
+    """The colour, made as dark as it takes to differ from the ground by BROW_CONTRAST in lightness, or black."""
+    darker = (mixed(colour, BLACK, share) for share in np.linspace(0, 1, 11))
+    seen = (one for one in darker if abs(_lightness(one) - _lightness(ground)) >= BROW_CONTRAST)
+    return next(seen, BLACK)
+
+
+def _lightness(colour: Colour) -> float:
+    """L of Lab, 0 to 100."""
+    return float(cv2.cvtColor(np.array([[colour]], np.float32) / 255, cv2.COLOR_RGB2LAB)[0, 0, 0])
 
 
 def _lit(picture: np.ndarray, view: View) -> np.ndarray:

@@ -44,8 +44,7 @@ def make_pool(
     draw_one: Callable[[Request, int], Person] = draw_person,
 ) -> Pool:
     """The pool in the file `path`; where that holds another one, or none, it is drawn, encoded and written first."""
-    weights = zlib.crc32(b"".join(value.cpu().numpy().tobytes() for value in vae.state_dict().values()))
-    made_of = json.dumps({**request._asdict(), "people": people, "vae": weights})
+    made_of = json.dumps({**request._asdict(), "people": people, "vae": _what_encodes(vae)})
     if not path.is_file() or _made_of(path) != made_of:
         lighter = without_silent_resnets(vae)
         drawn = counted(draw_people(request, range(people), workers, draw_one), people)
@@ -93,6 +92,13 @@ def _record(person: Person, vae: AutoencoderKL, tokens: Callable[[str], list[int
         "translations": torch.tensor(np.stack([face.translation for face in person.faces]), dtype=torch.float32),
         "coefficients": torch.tensor(np.stack([face.coefficients for face in person.faces]), dtype=torch.float32),
     }
+
+
+def _what_encodes(vae: AutoencoderKL) -> int:
+    """A checksum of what latents depend on: the decoder may go on learning."""
+    assert vae.quant_conv is not None
+    weights = {**vae.encoder.state_dict(), **vae.quant_conv.state_dict()}
+    return zlib.crc32(b"".join(value.cpu().numpy().tobytes() for value in weights.values()))
 
 
 def _made_of(path: Path) -> str:

@@ -18,7 +18,7 @@ from lib_hellomeme.face.pose import PUBLISHED_OFFSET, fit_face
 from lib_hellomeme.face.track import ARKIT_NAMES
 from lib_hellomeme.training.faces import CENTRE, coefficients, face_state, random_face, random_track, turned_degrees
 from lib_hellomeme.training.head import View
-from lib_hellomeme.training.identity import BACKGROUNDS, HAIRS, MEN_HAIR, WOMEN_HAIR, Identity, random_identity
+from lib_hellomeme.training.identity import BACKGROUNDS, HAIRS, MEN_HAIR, SKINS, WOMEN_HAIR, Identity, random_identity
 from lib_hellomeme.training.people import Region, Rendering, render
 
 SIZE = 128
@@ -106,6 +106,15 @@ def test_left_is_the_persons_left() -> None:
 def test_a_smile_lifts_the_corners_of_the_mouth() -> None:
     heights = [draw(mouthSmileLeft=a, mouthSmileRight=a).face.anchors["mouth_corners"][:, 1] for a in (0, 0.5, 1)]
     assert (np.diff(heights, axis=0) < -1).all()
+
+
+@pytest.mark.parametrize("skin", SKINS)
+def test_brows_are_seen_on_every_skin(skin: str) -> None:
+    for hair, shape in (*((hair, "short") for hair in HAIRS), ("black", "bald")):
+        shown = draw(person=replace(PLAIN, skin=skin, hair=hair, hair_shape=shape, woman=shape != "bald"))
+        lightness = cv2.cvtColor(shown.picture.astype(np.float32) / 255, cv2.COLOR_RGB2LAB)[..., 0]
+        brows, face = (np.median(lightness[shown.regions == region]) for region in (Region.BROW, Region.SKIN))
+        assert abs(brows - face) > 20, hair
 
 
 def test_raised_brows_stand_higher() -> None:

@@ -138,6 +138,12 @@ def test_users_code_loads_what_is_exported(folder: Path) -> None:
     assert load_measuring_network(folder / "measure.safetensors").pose.out_features == 3
 
 
+def test_the_decoder_learns_alone(folder: Path) -> None:
+    before, after = (load_file(folder / stage / "vae.safetensors") for stage in ("vae", "decoder"))
+    changed = {name.split(".")[0] for name, value in after.items() if not torch.equal(value, before[name])}
+    assert changed == {"decoder"}
+
+
 def test_everything_exported_is_half_precision_and_small(folder: Path) -> None:
     files = [folder / name for name in (*NEEDED, *MOTION, LORA)]
     kinds = {str(value.dtype) for file in files for key, value in load_file(file).items() if not key.endswith("alpha")}
@@ -156,6 +162,7 @@ def test_resumed_stages_are_the_same_bit_for_bit(
             copy.write_bytes(file.read_bytes())
     kinds = {
         "vae": "autoencoder.VaeStage",
+        "decoder": "autoencoder.VaeStage",
         "base": "base.BaseStage",
         "control_base": "control_base.ControlBaseStage",
         "style": "style.StyleStage",
