@@ -44,10 +44,13 @@ class VaeStage:
     def __init__(self, recipe: Recipe, run: Run) -> None:
         torch.manual_seed(recipe.seed)
         self.recipe, self.run, self.rates = recipe, run, EVEN_RATES
-        self.vae = begin_with_colours(without_silent_resnets(new_vae()))
+        self.vae = self.begin()
         self.networks: nn.Module = self.vae
         request = Request(recipe.seed, recipe.size, views=1, comic=True)
         self.people = list(counted(draw_people(request, range(recipe.people), run.workers), recipe.people))
+
+    def begin(self) -> AutoencoderKL:
+        return begin_with_colours(without_silent_resnets(new_vae()))
 
     def loss(self, step: int) -> Tensor:
         cropped = step < CROPPED * self.recipe.steps

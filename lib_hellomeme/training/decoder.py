@@ -7,6 +7,7 @@ was made like this from SD1.5's VAE.
 from __future__ import annotations
 
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import cv2
 import numpy as np
@@ -17,6 +18,9 @@ from lib_hellomeme.training.autoencoder import FILE, VaeStage, load_vae, rebuild
 from lib_hellomeme.training.data import feature_weights
 from lib_hellomeme.training.loop import Recipe, Run, save_network
 from lib_hellomeme.training.models import posterior, rebuild, without_silent_resnets
+
+if TYPE_CHECKING:
+    from diffusers import AutoencoderKL
 
 NEAR = 1 / 16  # of the picture's side: so far about small features places count as much as the features do
 
@@ -35,8 +39,10 @@ class DecoderStage(VaeStage):
 
     def __init__(self, recipe: Recipe, run: Run) -> None:
         super().__init__(recipe, run)
-        self.vae = without_silent_resnets(load_vae(run.folder, run.device, "vae"))
         self.networks = self.vae.decoder.requires_grad_(True)
+
+    def begin(self) -> AutoencoderKL:
+        return without_silent_resnets(load_vae(self.run.folder, self.run.device, "vae"))
 
     def loss(self, step: int) -> Tensor:
         pictures, weights = self._chosen(self.recipe.batch, step)
