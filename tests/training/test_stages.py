@@ -596,8 +596,10 @@ def test_a_lora_acts_as_its_file_does() -> None:
 
 
 def test_stages_ask_for_what_comes_before_them(tmp_path: Path) -> None:
-    with pytest.raises(MissingFileError, match="train the stage vae first"):
+    with pytest.raises(MissingFileError, match="train the stage decoder first"):
         command.run(arguments("base", tmp_path))
+    with pytest.raises(MissingFileError, match="train the stage vae first"):
+        command.run(arguments("decoder", tmp_path))
     with pytest.raises(MissingFileError, match="drawn-people"):
         command.run(arguments("control", tmp_path))
     with pytest.raises(MissingFileError, match=r"hm5c_reference\.safetensors: train the stage finish first"):
