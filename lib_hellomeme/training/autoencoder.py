@@ -73,6 +73,10 @@ class VaeStage:
         pictures, _ = self._batch(unseen_people(self.recipe, SCALED_BY), 0)
         latents = torch.cat([posterior(vae, part).mean for part in pictures.split(8)])
         normalise_latents(vae, latents.mean(dim=(0, 2, 3)), latents.std(dim=(0, 2, 3)))
+        return self.save(vae)
+
+    def save(self, vae: AutoencoderKL) -> list[Path]:
+        """For the stages that follow; see `load_vae`."""
         path = self.run.folder / self.recipe.stage / FILE
         save_network(path, vae)
         return [path]

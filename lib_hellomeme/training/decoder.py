@@ -14,9 +14,9 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from lib_hellomeme.training.autoencoder import FILE, VaeStage, load_vae, rebuilding_error, with_silent_resnets
+from lib_hellomeme.training.autoencoder import VaeStage, load_vae, rebuilding_error, with_silent_resnets
 from lib_hellomeme.training.data import feature_weights
-from lib_hellomeme.training.loop import Recipe, Run, save_network
+from lib_hellomeme.training.loop import Recipe, Run
 from lib_hellomeme.training.models import posterior, rebuild, without_silent_resnets
 
 if TYPE_CHECKING:
@@ -52,6 +52,4 @@ class DecoderStage(VaeStage):
 
     def export(self) -> list[Path]:
         """The whole VAE, under diffusers' names."""
-        path = self.run.folder / self.recipe.stage / FILE
-        save_network(path, with_silent_resnets(self.vae))
-        return [path]
+        return self.save(with_silent_resnets(self.vae))
