@@ -45,7 +45,7 @@ STAGES: dict[str, StageDefaults] = {
     "reference": StageDefaults(ReferenceStage, 8000, 12, 0.012),
     "joint": StageDefaults(JointStage, 4000, 12, 0.004),
     "refine": StageDefaults(RefineStage, 10000, 12, 0.005, people=2000),
-    "finish": StageDefaults(FinishStage, 13000, 12, 0.004, people=2000),
+    "finish": StageDefaults(FinishStage, 19000, 12, 0.004, people=3000),
     "style": StageDefaults(StyleStage, 1000, 16, 1e-3, people=500),
     "motion": StageDefaults(MotionStage, 6000, 2, 3e-4),
     "animatediff": StageDefaults(AnimateDiffStage, 6000, 2, 3e-4),

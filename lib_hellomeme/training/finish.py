@@ -26,7 +26,7 @@ from lib_hellomeme.training.models import CheckpointTools
 LAST_LAYERS = 3.0  # how much faster the layers that add to the UNet learn, which have grown by now
 CONTROL_BASE = 0.3  # how much slower control's base goes on than the others
 LEANING = 1.5  # exponent of the timesteps' share of all: 45 % of the rows are below 300, and 10 % above 850
-LEANS = 0.19  # share of the run; by then the harm was gone, and colours, decided in noise, had got worse
+LEANS = 0.17  # share of the run; by then the harm was gone, and colours, decided in noise, had got worse
 BEFORE = {REFERENCE_FILE: "refine", CONTROL_BASE_FILE: "control_base", CONTROL_PROJECTION_FILE: "joint"}
 
 
