@@ -200,13 +200,14 @@ def test_averaged_weights_are_lent() -> None:
 def test_freed_memory_stays_with_the_process() -> None:
     """In a process of its own: it cannot be taken back."""
     code = """
+import resource
 from pathlib import Path
 import numpy as np
 from lib_hellomeme.training.loop import keep_freed_memory
 
 def kept():
     def resident():
-        return int(Path("/proc/self/statm").read_text().split()[1]) * 4096
+        return int(Path("/proc/self/statm").read_text().split()[1]) * resource.getpagesize()
     before = resident()
     array = np.ones(64 << 20, np.uint8)
     del array
